@@ -1,0 +1,72 @@
+"""Log-normal inputs given, as the paper gives them, by their 5th and 95th percentiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+FloatArray = npt.NDArray[np.float64]
+
+_Z95 = float(ndtri(0.95))
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """Log-normal distribution with the stated P5 and P95; equal percentiles make it a constant.
+
+    The two percentiles fix the distribution, so its centre cannot be chosen as well: the median is their
+    geometric mean. Units are those of the percentiles.
+
+    >>> share = LogNormal(p5=0.4, p95=0.9)
+    >>> round(share.median, 3), round(share.mean, 3)
+    (0.6, 0.619)
+    """
+
+    p5: float
+    p95: float
+
+    def __post_init__(self) -> None:
+        """Reject percentiles that are not finite, positive and in order."""
+        if not (0 < self.p5 <= self.p95 < math.inf):
+            raise ValueError(f"a log-normal needs 0 < p5 <= p95 < infinity, not p5={self.p5}, p95={self.p95}")
+
+    @classmethod
+    def constant(cls, value: float) -> LogNormal:
+        """Return the distribution that always gives ``value``."""
+        return cls(value, value)
+
+    @property
+    def mu(self) -> float:
+        """Mean of the logarithm."""
+        return math.log(self.median)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm."""
+        return math.log(self.p95 / self.p5) / (2 * _Z95)
+
+    @property
+    def median(self) -> float:
+        """Geometric mean of P5 and P95."""
+        return math.sqrt(self.p5 * self.p95)
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean."""
+        return self.median * math.exp(self.sigma**2 / 2)
+
+    def scaled(self, factor: float) -> LogNormal:
+        """Return the distribution of ``factor`` times this variable."""
+        return LogNormal(self.p5 * factor, self.p95 * factor)
+
+    def quantile(self, q: npt.ArrayLike) -> FloatArray:
+        """Return the quantiles at the probabilities ``q``, in the shape of ``q``."""
+        return np.asarray(self.median * np.exp(self.sigma * ndtri(np.asarray(q, dtype=np.float64))))
+
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Draw ``n`` independent values, shape ``(n,)``."""
+        return self.median * np.exp(self.sigma * rng.standard_normal(n))

@@ -1,0 +1,131 @@
+"""Node profiles: what a whole node draws, from the power of its GPUs.
+
+A profile is a YAML file; the shipped ones lie in ``data/nodes``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from estimator.names import unknown_name_error
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
+    return pattern
+
+
+_Pattern = Annotated[str, AfterValidator(_compiles)]
+
+
+class NodeProfile(BaseModel):
+    """A kind of node and its linear power model, P_node = offset + slope * sum of GPU power."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(description="name by which the profile is asked for")
+    simulated: bool = Field(description="whether the node is invented, for trials without a power sensor")
+    gpu_name_patterns: tuple[_Pattern, ...] = Field(
+        min_length=1,
+        description="regular expressions, one of which finds a match in the NVML name of the node's GPUs",
+    )
+    gpu_count: PositiveInt = Field(description="GPUs in the whole node")
+    p_max_kw: PositiveFloat = Field(description="maximum power of the whole node in kW")
+    p_idle_kw: PositiveFloat = Field(description="power of the whole node without load in kW")
+    offset_kw: NonNegativeFloat = Field(description="power of the whole node that does not follow its GPUs in kW")
+    slope: PositiveFloat = Field(description="watts of the node per watt of its GPUs")
+    u_offset_kw: NonNegativeFloat = Field(description="standard uncertainty of offset_kw in kW")
+    u_slope: NonNegativeFloat = Field(description="standard uncertainty of slope")
+    correlation: Annotated[float, Field(ge=-1, le=1, description="correlation of offset_kw and slope")]
+    source: str = Field(min_length=1, description="where the figures come from")
+
+    def share(self, gpus_used: int) -> float:
+        """Return ``gpus_used`` as a share of the node's GPUs; raises ValueError outside 1 to all of them."""
+        if not 1 <= gpus_used <= self.gpu_count:
+            raise ValueError(f"node profile {self.name} has {self.gpu_count} GPUs, {gpus_used} cannot be used")
+        return gpus_used / self.gpu_count
+
+    def node_watts(self, gpu_sum_w: float, share: float = 1.0) -> float:
+        """Return the node power in W of GPUs that draw ``gpu_sum_w`` and bear ``share`` of the offset."""
+        return share * self.offset_kw * 1000 + self.slope * gpu_sum_w
+
+    def node_watts_std(self, gpu_sum_w: float, share: float = 1.0) -> float:
+        """Return the standard uncertainty in W of ``node_watts`` from offset and slope (JCGM 100, eq. 16)."""
+        from_offset_w = share * self.u_offset_kw * 1000
+        from_slope_w = gpu_sum_w * self.u_slope
+        variance = from_offset_w**2 + from_slope_w**2 + 2 * self.correlation * from_offset_w * from_slope_w
+        return math.sqrt(max(variance, 0.0))
+
+    def p_max_share_kw(self, share: float) -> float:
+        """Return ``share`` of the maximum node power in kW."""
+        return share * self.p_max_kw
+
+
+@cache
+def shipped_profiles() -> tuple[NodeProfile, ...]:
+    """Return the profiles that come with the package, by name.
+
+    >>> [profile.name for profile in shipped_profiles()]
+    ['hgx-h100', 'simulated-node']
+    """
+    documents = (
+        entry.read_text(encoding="utf-8")
+        for entry in (files("estimator") / "data" / "nodes").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+    return tuple(sorted(map(_parse, documents), key=lambda profile: profile.name))
+
+
+def load_profile(name_or_path: str | Path) -> NodeProfile:
+    """Return a shipped profile by name, or the one in the YAML file at a path.
+
+    Text ending in .yaml or .yml is a path. Raises ValueError for an unknown name, naming the nearest, and for
+    a file that is missing or wrong.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        try:
+            return _parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"cannot read node profile {path}: {error}") from error
+    by_name = {profile.name: profile for profile in shipped_profiles()}
+    if str(name_or_path) not in by_name:
+        raise unknown_name_error("node profile", str(name_or_path), by_name)
+    return by_name[str(name_or_path)]
+
+
+def profile_for_gpu(gpu_name: str) -> NodeProfile | None:
+    """Return the shipped profile of nodes with this GPU, by its NVML name, or None where there is none.
+
+    >>> profile_for_gpu("NVIDIA H100 80GB HBM3").name
+    'hgx-h100'
+    >>> profile_for_gpu("NVIDIA H100 PCIe") is None
+    True
+    """
+    for profile in shipped_profiles():
+        if any(re.search(pattern, gpu_name) for pattern in profile.gpu_name_patterns):
+            return profile
+    return None
+
+
+def _parse(text: str) -> NodeProfile:
+    return NodeProfile.model_validate(yaml.safe_load(text))

@@ -1,0 +1,276 @@
+"""Analyse a stored run: the same code serves the end of ``stress`` and every later ``compare``.
+
+Nothing but the run folder is read, so whoever has the folder gets the same numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from estimator.compare import split_log_ratio
+from estimator.eq1 import Eq1Terms
+from estimator.nodes import NodeProfile
+from estimator.uncertainty import combine_relative
+from harness import judge, measured
+from harness.celllog import CellLog, read_cells, read_idle, stored_series
+from harness.errors import StoreError
+from harness.measured import PowerModel, WindowFigures
+from results.schema import (
+    CellDefinition,
+    CellResult,
+    EnergyRatio,
+    IdleResult,
+    Manifest,
+    PredictedQueryEnergy,
+    QueryEnergy,
+    RunResult,
+    RunSummary,
+    SplitResult,
+    StoredPrediction,
+    TokenCheck,
+    WindowResult,
+)
+from results.store import RunReader
+
+P50_RULE = "allocated: every output token bears the mean J/token; not a measured per-query energy"
+_IDENTITY = set(CellResult.model_fields) & set(CellDefinition.model_fields)
+
+
+def analyse_run(folder: Path) -> RunResult:
+    """Return everything a stored run says; raises ``StoreError`` if it is not a run of this version."""
+    reader, manifest = open_run(folder)
+    prediction = _read_prediction(reader)
+    model = power_model(manifest)
+    results = [_cell_result(log, model, manifest, prediction) for log in read_cells(reader)]
+    compared = tuple(cell for cell in results if cell.role == "compared")
+    return RunResult(
+        run=_summary(folder, manifest, prediction),
+        idle=_idle_result(reader, model),
+        cells=compared,
+        calibration_cells=tuple(cell for cell in results if cell.role == "calibration"),
+        energy_ratio=_energy_ratio(compared),
+    )
+
+
+def open_run(folder: Path) -> tuple[RunReader, Manifest]:
+    """Open a run folder; raises ``StoreError`` if it holds no run, or one this version cannot read."""
+    try:
+        reader = RunReader(folder)
+        return reader, Manifest.model_validate(reader.json("manifest.json"))
+    except ValueError as error:
+        raise StoreError(
+            f"cannot read the run {folder}", why=str(error), fix="give a folder that harness stress left"
+        ) from error
+
+
+def power_model(manifest: Manifest) -> PowerModel:
+    """Return how the run's power readings become joules at its boundary."""
+    profile = None if manifest.node_profile is None else NodeProfile.model_validate(manifest.node_profile)
+    uuids = tuple(str(device["uuid"]) for device in manifest.devices)
+    return PowerModel(manifest.power, manifest.boundary, profile, manifest.node_share, uuids)
+
+
+def _read_prediction(reader: RunReader) -> StoredPrediction:
+    if not reader.has("prediction.json"):
+        return StoredPrediction(created_wall_s=0, tps_source="none", label="the run ended before its prediction")
+    return StoredPrediction.model_validate(reader.json("prediction.json"))
+
+
+def _cell_result(log: CellLog, model: PowerModel, manifest: Manifest, prediction: StoredPrediction) -> CellResult:
+    figures = measured.window_figures(log, model)
+    tokens = measured.check_tokens(log)
+    reasons = _reasons(log, figures, tokens)
+    in_window = {} if figures is None else _in_window(log, figures, model, manifest, prediction)
+    return CellResult(
+        **log.definition.model_dump(include=_IDENTITY),
+        **in_window,
+        power_source=model.source.name,
+        boundary=model.boundary,
+        requests=measured.count_requests(log),
+        tokens=tokens,
+        verdict=judge.verdict(reasons),
+        reasons=reasons,
+    )
+
+
+def _in_window(
+    log: CellLog, figures: WindowFigures, model: PowerModel, manifest: Manifest, prediction: StoredPrediction
+) -> dict[str, Any]:
+    """Everything that needs a window: figures as measured, and beside the prediction where there is one."""
+    window = figures.window
+    predicted = prediction.cells.get(log.definition.name)
+    fields: dict[str, Any] = {
+        "tps_tok_per_s": figures.tps_tok_per_s,
+        "watts": figures.watts,
+        "gpu_watts": figures.energy.mean_w,
+        "energy_method": " and ".join(sorted({d.method for d in figures.energy.devices if d.method})) or None,
+        "gpu_utilization_ratio": measured.utilization_ratio(log, window),
+        "ttft_s": measured.time_to_first_token(log, window),
+        "itl_s": measured.inter_token_latency(log, window),
+        "window": _window_result(log, figures),
+        "queue_share": measured.queue_share(log, window),
+        "kv_usage_ratio": measured.gauge_mean(log, window, "kv_usage_ratio"),
+        "preemptions": measured.growth(log, window, "preemptions"),
+        "predicted_wh_per_query": _predicted(predicted),
+    }
+    if figures.joules_per_tok is None or figures.watts is None:
+        return fields
+    terms = _measured_terms(log, figures.watts, figures.tps_tok_per_s, manifest)
+    estimate = figures.joules_per_tok
+    fields |= {
+        "joules_per_tok": estimate.ratio,
+        "joules_per_tok_ci95": (
+            estimate.ratio - estimate.half_width_95,
+            estimate.ratio + estimate.half_width_95,
+        ),
+        "wh_per_query": _query_energy(log, figures, terms, model, manifest),
+    }
+    if predicted is not None:
+        fields |= {"ratio": terms.energy_wh / predicted["mean_wh"], "split": _split(terms, predicted)}
+    return fields
+
+
+def _measured_terms(log: CellLog, watts: float, tps_tok_per_s: float, manifest: Manifest) -> Eq1Terms:
+    """Feed what was measured into Eq. 1. At the gpu boundary there is no facility overhead to multiply with."""
+    served = measured.served_length_ratio(log)
+    return Eq1Terms(
+        pue=manifest.pue.mean if manifest.boundary != "gpu" else 1.0,
+        node_power_kw=watts / 1000,
+        output_tok=log.definition.mean_output_tok * (1.0 if served is None else served),
+        tps_tok_per_s=tps_tok_per_s,
+    )
+
+
+def _query_energy(
+    log: CellLog, figures: WindowFigures, terms: Eq1Terms, model: PowerModel, manifest: Manifest
+) -> QueryEnergy:
+    uncertainty, parts = measured.energy_uncertainty(figures, model)
+    with_pue = model.boundary != "gpu"
+    return QueryEnergy(
+        mean=terms.energy_wh,
+        p50=terms.energy_wh * log.definition.median_output_tok / log.definition.mean_output_tok,
+        p50_rule=P50_RULE,
+        boundary=f"{model.boundary} x PUE" if with_pue else model.boundary,
+        pue=terms.pue,
+        pue_source=manifest.pue.source if with_pue else "none: the GPUs alone",
+        mean_without_pue=terms.energy_wh / terms.pue,
+        standard_uncertainty_rel=uncertainty,
+        uncertainty_parts_rel=parts,
+    )
+
+
+def _predicted(predicted: dict[str, Any] | None) -> PredictedQueryEnergy | None:
+    if predicted is None:
+        return None
+    return PredictedQueryEnergy(
+        mean=predicted["mean_wh"],
+        p5=predicted["p5_wh"],
+        p95=predicted["p95_wh"],
+        per_query_p5=predicted["per_query"]["p5_wh"],
+        per_query_p95=predicted["per_query"]["p95_wh"],
+    )
+
+
+def _split(terms: Eq1Terms, predicted: dict[str, Any]) -> SplitResult:
+    split = split_log_ratio(terms, Eq1Terms(**predicted["reference"]))
+    return SplitResult(power=split.power, length=split.length, tps=split.tps, pue=split.pue, total=split.total)
+
+
+def _window_result(log: CellLog, figures: WindowFigures) -> WindowResult:
+    window, duration_s = figures.window, figures.duration_s
+    tps = figures.tps_tok_per_s
+    return WindowResult(
+        start_mono_s=window.start_s,
+        end_mono_s=window.end_s,
+        duration_s=duration_s,
+        mean_requests=duration_s / measured.mean_request_s(log, tps) if tps > 0 else 0.0,
+        tps_change_rel=window.change_rel,
+        tps_change_half_width_rel=window.change_half_width_rel,
+    )
+
+
+def _reasons(log: CellLog, figures: WindowFigures | None, tokens: TokenCheck) -> tuple[str, ...]:
+    reasons = [judge.INTERRUPTED] if log.end_s is None else []
+    if log.server_lost:
+        reasons.append(judge.SERVER_LOST)
+    reasons += _request_reasons(log, tokens)
+    if figures is None:
+        return (*reasons, judge.NO_WINDOW)
+    reasons += [*figures.window.reasons, *figures.energy.reasons]
+    if figures.tps_tok_per_s <= 0:
+        reasons.append(judge.NO_TOKENS)
+    elif log.definition.role == "compared":
+        plateau, queue = log.definition.plateau_tps_tok_per_s, measured.queue_share(log, figures.window)
+        if not judge.Saturation(figures.tps_tok_per_s, plateau, queue).proven:
+            reasons.append(judge.SATURATION_UNPROVEN)
+    return tuple(reasons)
+
+
+def _request_reasons(log: CellLog, tokens: TokenCheck) -> list[str]:
+    reasons = []
+    errors, total = int((log.requests["outcome"] == "error").sum()), len(log.requests)
+    if total and errors / total > judge.MAX_ERROR_SHARE:
+        reasons.append(judge.TOO_MANY_ERRORS)
+    if measured.served_length_ratio(log) not in (None, 1.0):
+        reasons.append(judge.LENGTHS_NOT_FORCED)
+    if tokens.consistent is False:
+        reasons.append(judge.TOKEN_COUNT_MISMATCH)
+    return reasons
+
+
+def _energy_ratio(cells: tuple[CellResult, ...]) -> EnergyRatio | None:
+    """Energy of the multiplied cell over the plain one; errors common to both cancel, the random ones remain."""
+    plain = next((cell for cell in cells if cell.multiplier == 1), None)
+    multiplied = next((cell for cell in cells if cell.multiplier != 1), None)
+    if plain is None or multiplied is None:
+        return None
+    measured_ratio = uncertainty = eq1 = None
+    if plain.wh_per_query and multiplied.wh_per_query:
+        measured_ratio = multiplied.wh_per_query.mean / plain.wh_per_query.mean
+        randoms = [
+            cell.wh_per_query.uncertainty_parts_rel.get("random") for cell in (plain, multiplied) if cell.wh_per_query
+        ]
+        uncertainty = combine_relative(*(value for value in randoms if value is not None))
+    if plain.predicted_wh_per_query and multiplied.predicted_wh_per_query:
+        eq1 = multiplied.predicted_wh_per_query.mean / plain.predicted_wh_per_query.mean
+    return EnergyRatio(
+        multiplier=multiplied.multiplier,
+        measured=measured_ratio,
+        measured_standard_uncertainty_rel=uncertainty,
+        eq1=eq1,
+    )
+
+
+def _idle_result(reader: RunReader, model: PowerModel) -> IdleResult | None:
+    log = read_idle(reader)
+    if log is None:
+        return None
+    energy = measured.window_energy(
+        stored_series(log.power, model.device_uuids), log.start_s, log.end_s, model.source.power_lag_s
+    )
+    return IdleResult(
+        duration_s=log.end_s - log.start_s,
+        gpu_watts=energy.mean_w,
+        watts=None if energy.mean_w is None else model.lift_w(energy.mean_w),
+        boundary=model.boundary,
+        power_source=model.source.name,
+        reasons=energy.reasons,
+    )
+
+
+def _summary(folder: Path, manifest: Manifest, prediction: StoredPrediction) -> RunSummary:
+    labels = (*manifest.labels, *([prediction.label] if prediction.label else []))
+    return RunSummary(
+        id=manifest.id,
+        path=str(folder),
+        status=manifest.status,
+        started_wall_s=manifest.started_wall_s,
+        model=manifest.model or "unknown",
+        server_version=manifest.server_version,
+        power_source=manifest.power.name,
+        boundary=manifest.boundary,
+        node_profile=manifest.node_profile["name"] if manifest.node_profile else None,
+        prediction=prediction.tps_source,
+        labels=labels,
+    )

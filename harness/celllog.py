@@ -1,0 +1,130 @@
+"""Cut a stored run into cells: for each, its definition, its times and its rows. Reads only the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.energy import DeviceSeries
+from results.schema import CellDefinition
+from results.store import RunReader
+
+FloatArray = npt.NDArray[np.float64]
+
+POWER_MARGIN_S = 2.0
+"""Power is kept a little beyond a cell, so that interpolation at its edges has readings on both sides."""
+
+
+@dataclass(frozen=True)
+class CellLog:
+    """The raw record of one cell. Times are monotonic seconds; ``end_s`` is ``None`` if the cell was cut short.
+
+    ``before_s`` is when the servers were last seen quiet before the load, ``filled_s`` when every slot had begun to
+    generate, ``end_s`` when the servers were quiet again.
+    """
+
+    definition: CellDefinition
+    before_s: float
+    filled_s: float
+    load_stop_s: float
+    end_s: float | None
+    server: pd.DataFrame
+    power: pd.DataFrame
+    requests: pd.DataFrame
+    server_lost: bool
+
+
+@dataclass(frozen=True)
+class IdleLog:
+    """The raw record of the loaded-idle phase."""
+
+    start_s: float
+    end_s: float
+    power: pd.DataFrame
+
+
+def read_cells(reader: RunReader) -> list[CellLog]:
+    """Return the cells of a run in the order they were measured, unfinished ones included."""
+    server, power, requests = (reader.table(name) for name in ("server", "power", "requests"))
+    last_seen_s = float(server["t_mono_s"].max()) if len(server) else 0.0
+    cells = []
+    for start, later in _cell_events(reader.events()):
+        definition = CellDefinition.model_validate(start["definition"])
+        stop_s = float(later["load_stop"]["t_mono_s"]) if "load_stop" in later else last_seen_s
+        end_s = float(later["cell_end"]["t_mono_s"]) if "cell_end" in later else None
+        until_s = end_s if end_s is not None else stop_s
+        cells.append(
+            CellLog(
+                definition,
+                before_s=float(start["quiet_mono_s"]),
+                filled_s=float(later.get("filled", start)["t_mono_s"]),
+                load_stop_s=stop_s,
+                end_s=end_s,
+                server=_between(server, float(start["quiet_mono_s"]), until_s),
+                power=_between(power, float(start["t_mono_s"]) - POWER_MARGIN_S, until_s + POWER_MARGIN_S),
+                requests=requests[requests["cell"] == definition.name],
+                server_lost="server_lost" in later,
+            )
+        )
+    return cells
+
+
+def read_idle(reader: RunReader) -> IdleLog | None:
+    """Return the loaded-idle record, or ``None`` if the run did not get that far."""
+    times = {event["event"]: float(event["t_mono_s"]) for event in reader.events()}
+    if "idle_start" not in times or "idle_end" not in times:
+        return None
+    start_s, end_s = times["idle_start"], times["idle_end"]
+    power = _between(reader.table("power"), start_s - POWER_MARGIN_S, end_s + POWER_MARGIN_S)
+    return IdleLog(start_s, end_s, power)
+
+
+def _cell_events(
+    events: list[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], dict[str, dict[str, Any]]]]:
+    starts = [number for number, event in enumerate(events) if event["event"] == "cell_start"]
+    for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
+        yield events[start], {str(event["event"]): event for event in events[start + 1 : end]}
+
+
+def _between(table: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
+    inside: pd.DataFrame = table[table["t_mono_s"].between(start_s, end_s)]
+    return inside
+
+
+def stored_series(power: pd.DataFrame, uuids: Sequence[str]) -> list[DeviceSeries]:
+    """Return the readings of each of ``uuids`` in time order; a device without readings has an empty series."""
+    rows_by_uuid = {str(uuid): rows for uuid, rows in power.sort_values("t_mono_s").groupby("uuid")}
+    return [_series(uuid, rows_by_uuid.get(uuid, power.iloc[:0])) for uuid in uuids]
+
+
+def _series(uuid: str, rows: pd.DataFrame) -> DeviceSeries:
+    return DeviceSeries(
+        uuid,
+        t_s=rows["t_mono_s"].to_numpy(float),
+        power_w=rows["power_w"].to_numpy(float),
+        energy_j=rows["energy_j"].to_numpy(float),
+        errors=tuple(error if isinstance(error, str) else None for error in rows["error"]),
+    )
+
+
+def sum_over_servers(server: pd.DataFrame, column: str) -> tuple[FloatArray, FloatArray]:
+    """Return times and the sum over servers of ``column``, at the scrape times of the first server.
+
+    Servers are scraped one after the other; the others' values are interpolated to the first one's times.
+    Scrapes that failed are left out.
+    """
+    known = server.dropna(subset=[column]).sort_values("t_mono_s")
+    by_server = [rows for _, rows in known.groupby("server", sort=True)]
+    if not by_server or len(by_server) < server["server"].nunique():
+        return np.empty(0), np.empty(0)
+    t_s = by_server[0]["t_mono_s"].to_numpy(float)
+    total = np.zeros_like(t_s)
+    for rows in by_server:
+        total += np.interp(t_s, rows["t_mono_s"].to_numpy(float), rows[column].to_numpy(float))
+    return t_s, total

@@ -1,0 +1,98 @@
+"""The measuring side of a run: sampler, server monitor, live state and run folder, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.errors import MeasurementError
+from harness.live import LiveState
+from harness.load.closed_loop import RequestRow
+from harness.pace import Pace
+from harness.power.base import PowerRow, PowerSource
+from harness.power.sampler import PowerSampler
+from harness.server.monitor import ServerMonitor, ServerRow
+from results.store import RunWriter
+
+FLUSH_PERIOD_S = 10.0
+QUIET_TIMEOUT_S = 120.0
+
+
+class Instruments:
+    """Samples power and servers while entered; everything seen goes to the run folder and the live state."""
+
+    def __init__(self, run: RunWriter, live: LiveState, source: PowerSource, urls: Sequence[str]) -> None:
+        """Wire the instruments; nothing runs before ``with``."""
+        self.run, self.live = run, live
+        self.sampler = PowerSampler(source, self._power_read)
+        self.monitor = ServerMonitor(urls, self._servers_scraped)
+        self._flush_pace = Pace(FLUSH_PERIOD_S)
+        self._flusher = threading.Thread(target=self._flush_steadily, name="run-writer", daemon=True)
+
+    def __enter__(self) -> Instruments:
+        """Start sampling."""
+        self.monitor.start()
+        self.sampler.start()
+        self._flusher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop sampling and write what is left."""
+        self._flush_pace.stop()
+        self._flusher.join()
+        self.monitor.stop()
+        try:
+            self.sampler.stop()
+        finally:
+            self.run.flush()
+
+    def phase(self, name: str, cell: str = "") -> None:
+        """Note the phase the run is in."""
+        self.live.phase, self.live.cell = name, cell
+        self.run.event("phase", phase=name, cell=cell)
+
+    def request_ended(self, row: RequestRow) -> None:
+        """Take a request that ended."""
+        fields = asdict(row)
+        self.run.add("requests", [{**fields, **fields.pop("answer")}])
+        self.live.request_ended(row.answer.outcome)
+
+    async def wait_quiet(self) -> float:
+        """Wait until every server was scraped with nothing running or waiting; returns the time of that scrape."""
+        since_s = time.monotonic()
+        while time.monotonic() - since_s < QUIET_TIMEOUT_S:
+            rows = self.monitor.latest
+            if rows and all(row.t_mono_s > since_s and _is_quiet(row) for row in rows):
+                return min(row.t_mono_s for row in rows)
+            await asyncio.sleep(0.05)
+        raise MeasurementError(
+            f"the servers did not become quiet within {QUIET_TIMEOUT_S:g} s",
+            why="requests still run or wait that this harness did not send, or /metrics does not answer",
+            fix="make sure that nothing else uses the servers",
+        )
+
+    def _power_read(self, rows: Sequence[PowerRow]) -> None:
+        self.run.add("power", [asdict(row) for row in rows])
+        self.live.power_read(rows)
+        self.live.missed_power_samples = self.sampler.missed
+
+    def _servers_scraped(self, rows: Sequence[ServerRow]) -> None:
+        self.run.add("server", [_server_fields(row) for row in rows])
+        self.live.servers_scraped(rows)
+
+    def _flush_steadily(self) -> None:
+        for _ in self._flush_pace:
+            self.run.flush()
+
+
+def _server_fields(row: ServerRow) -> dict[str, Any]:
+    fields = asdict(row)
+    return {**fields, **fields.pop("counters")}
+
+
+def _is_quiet(row: ServerRow) -> bool:
+    return row.counters.running == 0 and row.counters.waiting == 0

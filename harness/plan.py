@@ -1,0 +1,221 @@
+"""Resolve a configuration against the node: what will run where, measured how, before anything starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
+from estimator.tps import TpsModel
+from harness.config import StressConfig
+from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
+from harness.power.base import DeviceIdentity
+from harness.power.nvml import list_gpus, nvml_unavailable_reason
+from harness.power.simulated import DEVICE_NAME
+from harness.server.choose import ModelChoice, choose_model, place_model
+from results.schema import Boundary
+from workloads.spec import Workload, WorkloadNameError, load_workload
+from workloads.tiny_model import TINY_MODEL
+from workloads.traces import TraceError
+
+STREAMED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long each phase takes, in seconds."""
+
+    budget_s: float
+    warmup_s: float
+    idle_s: float
+    rung_s: float
+    calibration_s: float
+    linger_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided before the first process starts."""
+
+    config: StressConfig
+    workload: Workload
+    model: ModelChoice | None
+    replica_gpus: tuple[tuple[DeviceIdentity, ...], ...]
+    devices: tuple[DeviceIdentity, ...]
+    power: str
+    power_why: str
+    boundary: Boundary
+    profile: NodeProfile | None
+    node_share: float
+    timing: Timing
+    tps_model: TpsModel | None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Return whether real GPUs do the work."""
+        return bool(self.devices)
+
+    @property
+    def replicas(self) -> int:
+        """Return how many servers share the load."""
+        return len(self.config.url) or len(self.replica_gpus)
+
+    @property
+    def cells(self) -> tuple[tuple[str, float], ...]:
+        """Return the compared cells as (name, multiplier), in order."""
+        return (("1x", 1.0), (f"{self.config.multiplier:g}x", self.config.multiplier))
+
+
+def make_plan(config: StressConfig) -> Plan:
+    """Resolve ``config``; raises ``NodeError``, ``WorkloadError`` or ``ConfigError`` for what cannot work here."""
+    power, why, devices = _power(config)
+    if config.multiplier == 1:
+        raise ConfigError("multiplier = 1 would measure the same cell twice", fix="use a multiplier other than 1")
+    model, replica_gpus = (None, ()) if config.url else _placement(config, devices)
+    used = devices if config.url else tuple(gpu for gpus in replica_gpus for gpu in gpus)
+    profile = _profile(config, used, power)
+    boundary = _boundary(config, profile, used)
+    return Plan(
+        config=config,
+        workload=_workload(config, on_gpu=bool(devices)),
+        model=model,
+        replica_gpus=replica_gpus,
+        devices=used,
+        power=power,
+        power_why=why,
+        boundary=boundary,
+        profile=profile,
+        node_share=_share(profile, used),
+        timing=_timing(config, on_gpu=bool(devices)),
+        tps_model=_tps_model(config),
+    )
+
+
+def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
+    """Return the power source, why it was taken, and the GPUs there are to use."""
+    if config.power == "simulated":
+        return "simulated", "asked for", ()
+    missing = nvml_unavailable_reason()
+    if config.power == "auto" and missing is not None:
+        return "simulated", f"no NVML here: {missing}", ()
+    return (
+        "nvml",
+        "asked for" if config.power == "nvml" else "the NVIDIA driver is here",
+        _select(list_gpus(), config.gpu),
+    )
+
+
+def _select(gpus: tuple[DeviceIdentity, ...], wanted: tuple[str, ...]) -> tuple[DeviceIdentity, ...]:
+    if not wanted:
+        return gpus
+    chosen = tuple(gpu for gpu in gpus if str(gpu.index) in wanted or gpu.uuid in wanted)
+    if len(chosen) != len(set(wanted)):
+        here = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus)
+        raise NodeError(f"--gpu {' '.join(wanted)}: not all of these exist", why=f"this node has {here}")
+    return chosen
+
+
+def _placement(
+    config: StressConfig, devices: tuple[DeviceIdentity, ...]
+) -> tuple[ModelChoice, tuple[tuple[DeviceIdentity, ...], ...]]:
+    """Choose the model and give each replica its GPUs; without GPUs every replica gets none."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ServerError(
+            "vLLM is not installed in this Python",
+            why="the harness launches it as a process with this interpreter",
+            fix="run: make setup, or use a running server with --url",
+        )
+    if config.model == TINY_MODEL or not devices:
+        why = "given" if config.model else "no GPU here"
+        model = ModelChoice(config.model or TINY_MODEL, config.tensor_parallel or 1, why)
+    else:
+        memory_b = min(gpu.memory_total_b or 0 for gpu in devices)
+        if config.model is None:
+            model = choose_model(len(devices), memory_b)
+        else:
+            model = place_model(config.model, config.tensor_parallel, len(devices), memory_b)
+    if not devices:
+        return model, ((),) * (config.replicas or 1)
+    width = model.tensor_parallel
+    replicas = config.replicas or max(1, len(devices) // width)
+    if replicas * width > len(devices):
+        raise NodeError(
+            f"{replicas} replica(s) of {width} GPU(s) need {replicas * width} GPUs, this node has {len(devices)}",
+            fix="lower --replicas or --tensor-parallel",
+        )
+    return model, tuple(devices[number * width : (number + 1) * width] for number in range(replicas))
+
+
+def _profile(config: StressConfig, used: tuple[DeviceIdentity, ...], power: str) -> NodeProfile | None:
+    try:
+        if config.node_profile is not None:
+            return load_profile(config.node_profile)
+    except ValueError as error:
+        raise NodeError(f"node_profile = {config.node_profile!r} cannot be used", why=str(error)) from error
+    return profile_for_gpu(used[0].name if power == "nvml" and used else DEVICE_NAME)
+
+
+def _boundary(config: StressConfig, profile: NodeProfile | None, used: tuple[DeviceIdentity, ...]) -> Boundary:
+    if config.boundary == "node_modelled" and profile is None:
+        raise NodeError(
+            "the boundary node_modelled needs a node profile",
+            why=f"none is shipped for {used[0].name if used else 'this node'}",
+            fix="give one with --node-profile FILE.yaml, or use --boundary gpu",
+        )
+    if config.boundary == "auto":
+        return "gpu" if profile is None else "node_modelled"
+    return config.boundary
+
+
+def _share(profile: NodeProfile | None, used: tuple[DeviceIdentity, ...]) -> float:
+    """Return the share of the node that the GPUs used are; a simulated source stands for one device."""
+    if profile is None:
+        return 1.0
+    try:
+        return profile.share(max(1, len(used)))
+    except ValueError as error:
+        raise NodeError("the node profile does not match this node", why=str(error)) from error
+
+
+def _workload(config: StressConfig, *, on_gpu: bool) -> Workload:
+    try:
+        return load_workload(config.workload or ("traditional" if on_gpu or config.url else "small"))
+    except WorkloadNameError as error:
+        raise ConfigError(str(error)) from error
+    except TraceError as error:
+        raise WorkloadError(str(error)) from error
+
+
+def _tps_model(config: StressConfig) -> TpsModel | None:
+    if config.tps_model is None:
+        return None
+    try:
+        return TpsModel.load(Path(config.tps_model))
+    except (OSError, ValueError) as error:
+        raise WorkloadError(
+            f"cannot use the TPS model {config.tps_model}",
+            why=str(error),
+            fix="write one with: harness refit RUN",
+        ) from error
+
+
+def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
+    """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes."""
+    budget_s = config.budget or (300.0 if on_gpu else 35.0)
+    return Timing(
+        budget_s=budget_s,
+        warmup_s=budget_s / 5,
+        idle_s=60.0 if on_gpu else 8.0,
+        rung_s=max(3.0, budget_s / 7),
+        calibration_s=max(4.0, budget_s / 4),
+        linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
+    )
+
+
+def cpu_cores(replica: int, replicas: int) -> str:
+    """Return the cores of one CPU replica as vLLM wants them: its own share, so that none starves the other."""
+    cores = sorted(os.sched_getaffinity(0))
+    mine = cores[replica::replicas] or [cores[replica % len(cores)]]
+    return ",".join(str(core) for core in mine)

@@ -1,0 +1,122 @@
+"""Make the prediction of a run: where its TPS comes from, its inputs, and the document that is stored."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from estimator.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
+from estimator.lengths import LengthDistribution
+from estimator.predict import PredictionInputs, predict_mean
+from estimator.presets import get_preset
+from estimator.s1 import TpsRow, match_s1_model, rows_for
+from estimator.tps import TpsModel
+from harness.plan import Plan
+from results.schema import CellResult, StoredPrediction
+
+PRESET = "oviedo2026-v2"
+PLUMBING_CHECK = (
+    "plumbing check: the prediction's TPS was calibrated on this very server and the watts are simulated, so a ratio "
+    "near 1 shows that the parts fit together, not that the prediction is right"
+)
+CALIBRATED = "the prediction's TPS was calibrated on this very server: the ratio tests power and lengths, not TPS"
+S1_ENGINE = (
+    "the prediction's TPS is that of TensorRT-LLM at fixed lengths over whole batches (Supplemental I): "
+    "the difference includes engine and windowing"
+)
+
+
+@dataclass(frozen=True)
+class TpsSource:
+    """A TPS model for the prediction, or the reason why there is none; ``calibrate`` asks for a grid first."""
+
+    model: TpsModel | None
+    text: str
+    label: str = ""
+    calibrate: bool = False
+
+
+def find_tps_source(plan: Plan, served_model: str) -> TpsSource:
+    """Return a given model file, else the S.I rows of this very model, else ask for calibration."""
+    if plan.boundary == "gpu":
+        return TpsSource(None, "no prediction: Eq. 1 predicts a whole node, and the boundary here is the GPUs alone")
+    gpus = max(1, len(plan.devices))
+    if plan.tps_model is not None:
+        if plan.tps_model.gpus != gpus:
+            text = f"no prediction: the TPS model is for {plan.tps_model.gpus} GPU(s), this run uses {gpus}"
+            return TpsSource(None, text)
+        return TpsSource(plan.tps_model, f"TPS model file {plan.config.tps_model}")
+    s1_name = match_s1_model(served_model)
+    if s1_name and plan.profile and plan.profile.name == "hgx-h100" and rows_for(s1_name)[0].gpus == gpus:
+        return TpsSource(fit_oviedo_preset(rows_for(s1_name)), f"Supplemental I rows of {s1_name}", S1_ENGINE)
+    return TpsSource(None, "calibration", calibrate=True)
+
+
+def calibration_lengths(plan: Plan) -> list[tuple[int, int, str]]:
+    """Return the grid of fixed lengths to calibrate with, as (input, output, cell whose concurrency to use).
+
+    The input is the workload's mean; outputs span both regimes: half and twice the mean of each.
+    """
+    grid = []
+    for name, multiplier in plan.cells:
+        lengths = plan.workload.lengths(multiplier)
+        grid += [(round(lengths.mean_input_tok), max(1, round(lengths.mean_output_tok * f)), name) for f in (0.5, 2)]
+    return grid
+
+
+def calibrated_source(plan: Plan, model: str, cells: tuple[CellResult, ...]) -> TpsSource:
+    """Fit the paper's form to calibration cells of this server."""
+    rows = tps_rows(model, max(1, len(plan.devices)), cells, "calibration cells of this run")
+    label = PLUMBING_CHECK if plan.power == "simulated" else CALIBRATED
+    try:
+        return TpsSource(fit_tps(rows, "oviedo", cap=True), "calibration cells of this run", label)
+    except InsufficientRowsError as error:
+        return TpsSource(None, f"no prediction: calibration gave too few usable cells ({error})")
+
+
+def tps_rows(model: str, gpus: int, cells: tuple[CellResult, ...], source: str) -> tuple[TpsRow, ...]:
+    """Return fixed-length cells that are not invalid as rows for a TPS fit."""
+    return tuple(
+        TpsRow(
+            model=model,
+            gpus=gpus,
+            quantization="as served",
+            tps_tok_per_s=cell.tps_tok_per_s,
+            input_tok=round(cell.mean_input_tok),
+            output_tok=round(cell.mean_output_tok),
+            source=source,
+        )
+        for cell in cells
+        if cell.verdict != "invalid" and cell.tps_tok_per_s and cell.workload.startswith("fixed:")
+    )
+
+
+def make_prediction(plan: Plan, source: TpsSource, lengths: dict[str, LengthDistribution]) -> StoredPrediction:
+    """Return the prediction of every compared cell with all its inputs."""
+    if source.model is None or plan.profile is None:
+        return StoredPrediction(created_wall_s=time.time(), tps_source=source.text, label=source.label)
+    preset = get_preset(PRESET)
+    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share))
+    cells = {
+        name: predict_mean(
+            PredictionInputs(
+                node_power_kw=node_power_kw,
+                pue=preset.pue() if plan.config.pue is None else plan.config.pue,
+                lengths=lengths[name],
+                tps=source.model,
+                seed=plan.config.seed,
+            )
+        ).to_dict()
+        for name, _ in plan.cells
+    }
+    for cell in cells.values():
+        del cell["tps"]
+    return StoredPrediction(
+        created_wall_s=time.time(),
+        tps_source=source.text,
+        label=source.label,
+        preset=PRESET,
+        tps_model=json.loads(source.model.to_json()),
+        cells=cells,
+    )

@@ -1,0 +1,70 @@
+"""Scrape the servers' /metrics on a thread of its own, at a steady pace."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.pace import Pace
+from harness.server.metrics import ServerCounters, parse_counters
+
+SCRAPE_PERIOD_S = 0.5
+_TIMEOUT_S = 10.0
+# Servers are on this node or named by the user: a proxy in the environment must not stand between.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """One scrape: times in seconds at the moment the answer began, the server's number, what it said."""
+
+    t_mono_s: float
+    t_wall_s: float
+    server: int
+    counters: ServerCounters
+    error: str | None = None
+
+
+def scrape(url: str, server: int) -> ServerRow:
+    """Scrape one server now; a failure is a row with its reason, never a row of zeros."""
+    t_mono_s, t_wall_s = time.monotonic(), time.time()
+    try:
+        with _OPENER.open(f"{url}/metrics", timeout=_TIMEOUT_S) as answer:
+            t_mono_s, t_wall_s = time.monotonic(), time.time()
+            return ServerRow(t_mono_s, t_wall_s, server, parse_counters(answer.read().decode()))
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return ServerRow(t_mono_s, t_wall_s, server, ServerCounters(), f"{type(error).__name__}: {error}")
+
+
+class ServerMonitor:
+    """Scrapes every server each period and hands each round of rows to ``sink``."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        sink: Callable[[Sequence[ServerRow]], None],
+        period_s: float = SCRAPE_PERIOD_S,
+    ) -> None:
+        """Prepare to scrape ``urls``; nothing runs before ``start``."""
+        self._urls, self._sink = tuple(urls), sink
+        self._pace = Pace(period_s)
+        self._thread = threading.Thread(target=self._run, name="server-monitor", daemon=True)
+        self.latest: tuple[ServerRow, ...] = ()
+
+    def start(self) -> None:
+        """Begin scraping."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End scraping after the round under way."""
+        self._pace.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        for _ in self._pace:
+            self.latest = tuple(scrape(url, number) for number, url in enumerate(self._urls))
+            self._sink(self.latest)

@@ -1,0 +1,115 @@
+"""A run on disk: written as it happens, so that an interruption loses nothing already measured.
+
+Tables grow as numbered parquet parts, each complete when it appears; JSON files are replaced whole; events are
+appended line by line. A reader needs nothing but this folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.tables import TABLES
+
+Row = Mapping[str, Any]
+
+
+class StoredRunError(ValueError):
+    """A folder is not a run, or is damaged."""
+
+
+class RunWriter:
+    """Writes one run folder; rows may come from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create ``folder``, which must not exist yet; raises ``OSError`` where that is not possible."""
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+        self._parts = dict.fromkeys(TABLES, 0)
+        for name in TABLES:
+            (folder / name).mkdir()
+
+    def add(self, table: str, rows: Iterable[Row]) -> None:
+        """Keep ``rows`` for the next flush."""
+        with self._lock:
+            self._rows[table].extend(rows)
+
+    def flush(self) -> None:
+        """Write what has gathered as one new part a table."""
+        with self._lock:
+            pending, self._rows = self._rows, {name: [] for name in TABLES}
+        for name, rows in pending.items():
+            if rows:
+                part = self.folder / name / f"part-{self._parts[name]:05d}.parquet"
+                unfinished = part.with_suffix(".tmp")
+                pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[name]), unfinished)
+                unfinished.replace(part)
+                self._parts[name] += 1
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one event with both clocks."""
+        line = json.dumps({"t_mono_s": time.monotonic(), "t_wall_s": time.time(), "event": kind, **fields})
+        with (self.folder / "events.jsonl").open("a") as log:
+            log.write(line + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file whole: a reader sees the old content or the new, never a half."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".tmp")
+        with unfinished.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        return path
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write JSON whole."""
+        return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+class RunReader:
+    """Reads one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open ``folder``; raises ``StoredRunError`` if it holds no run."""
+        if not (folder / "manifest.json").is_file():
+            raise StoredRunError(f"{folder} is not a run folder: it has no manifest.json")
+        self.folder = folder
+
+    def json(self, name: str) -> Any:
+        """Return the content of a JSON file; raises ``StoredRunError`` if it is missing or broken."""
+        try:
+            return json.loads((self.folder / name).read_text())
+        except (OSError, ValueError) as error:
+            raise StoredRunError(f"cannot read {self.folder / name}: {error}") from error
+
+    def has(self, name: str) -> bool:
+        """Return whether the run has this file."""
+        return (self.folder / name).is_file()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the event log, in order; a last line cut off by a crash is left out."""
+        path = self.folder / "events.jsonl"
+        lines = path.read_text().split("\n") if path.is_file() else []
+        complete_lines = lines[:-1]
+        return [json.loads(line) for line in complete_lines]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a whole table, in the order it was written; empty with its columns if nothing was measured."""
+        parts = sorted((self.folder / name).glob("part-*.parquet"))
+        tables = [TABLES[name].empty_table(), *(pq.read_table(part, schema=TABLES[name]) for part in parts)]
+        whole: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return whole

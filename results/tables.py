@@ -1,0 +1,68 @@
+"""The tabular files of a run: their columns, units and types. A run folder holds each as a folder of parquet parts."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+TABLE_SCHEMA_VERSION = "1"
+
+
+def _schema(*columns: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(list(columns), metadata={"table_schema": TABLE_SCHEMA_VERSION})
+
+
+POWER = _schema(
+    ("t_mono_s", pa.float64()),
+    ("t_wall_s", pa.float64()),
+    ("late_s", pa.float64()),
+    ("source", pa.string()),
+    ("boundary", pa.string()),
+    ("uuid", pa.string()),
+    ("power_w", pa.float64()),
+    ("energy_j", pa.float64()),
+    ("utilization_ratio", pa.float64()),
+    ("memory_used_b", pa.int64()),
+    ("temperature_c", pa.float64()),
+    ("sm_clock_mhz", pa.float64()),
+    ("throttle_reasons", pa.int64()),
+    ("error", pa.string()),
+)
+"""One row per device and reading; ``energy_j`` is cumulative with an arbitrary zero."""
+
+SERVER = _schema(
+    ("t_mono_s", pa.float64()),
+    ("t_wall_s", pa.float64()),
+    ("server", pa.int32()),
+    ("running", pa.float64()),
+    ("waiting", pa.float64()),
+    ("kv_usage_ratio", pa.float64()),
+    ("generation_tok", pa.float64()),
+    ("prompt_tok", pa.float64()),
+    ("preemptions", pa.float64()),
+    ("ttft_sum_s", pa.float64()),
+    ("ttft_count", pa.float64()),
+    ("itl_sum_s", pa.float64()),
+    ("itl_count", pa.float64()),
+    ("error", pa.string()),
+)
+"""One row per server and scrape; counters are cumulative since the server started."""
+
+REQUESTS = _schema(
+    ("cell", pa.string()),
+    ("server", pa.int32()),
+    ("slot", pa.int32()),
+    ("first_fill", pa.bool_()),
+    ("streamed", pa.bool_()),
+    ("input_tok_sent", pa.int64()),
+    ("output_tok_asked", pa.int64()),
+    ("send_mono_s", pa.float64()),
+    ("first_mono_s", pa.float64()),
+    ("end_mono_s", pa.float64()),
+    ("prompt_tok", pa.int64()),
+    ("output_tok", pa.int64()),
+    ("outcome", pa.string()),
+    ("error", pa.string()),
+)
+"""One row per request; ``prompt_tok`` and ``output_tok`` are the server's usage."""
+
+TABLES: dict[str, pa.Schema] = {"power": POWER, "server": SERVER, "requests": REQUESTS}

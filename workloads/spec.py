@@ -1,0 +1,95 @@
+"""Workloads by name: ``traditional``, ``test-time``, ``small``, ``fixed:500x2000``, ``azure:FILE``, ``FILE.yaml``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from estimator.lengths import LengthDistribution
+from workloads.shapes import ExponentialShape, FixedShape, Shape
+from workloads.traces import TraceError, read_azure
+
+_FIXED = re.compile(r"fixed:(\d+)x(\d+)")
+_PROFILE_KEYS = {"name", "description", "source", "input_tok", "median_output_tok"}
+
+
+class WorkloadNameError(ValueError):
+    """The text names no workload."""
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A named workload: what it stands for, where it comes from, and its lengths."""
+
+    name: str
+    description: str
+    source: str
+    shape: Shape
+
+    def lengths(self, multiplier: float = 1.0) -> LengthDistribution:
+        """Return the joint length distribution with output lengths multiplied."""
+        return self.shape.lengths(multiplier)
+
+    def definition(self) -> dict[str, Any]:
+        """Return what identifies this workload in a run's manifest."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "source": self.source,
+            **self.shape.definition(),
+        }
+
+
+def shipped_workloads() -> tuple[str, ...]:
+    """Return the names of the shipped profiles."""
+    folder = resources.files("workloads").joinpath("profiles")
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+
+
+def load_workload(text: str) -> Workload:
+    """Return the workload that ``text`` names.
+
+    Raises ``WorkloadNameError`` for an unknown name (with the nearest one) and ``TraceError`` for a bad trace.
+    """
+    if fixed := _FIXED.fullmatch(text):
+        input_tok, output_tok = int(fixed[1]), int(fixed[2])
+        if min(input_tok, output_tok) < 1:
+            raise WorkloadNameError(f"{text}: both lengths must be at least 1 token")
+        return Workload(text, "Every query has the same lengths", "given", FixedShape(input_tok, output_tok))
+    if text.startswith("azure:"):
+        path = Path(text.removeprefix("azure:"))
+        return Workload(f"azure:{path.name}", "Lengths of recorded production requests", str(path), read_azure(path))
+    if text.endswith((".yaml", ".yml")):
+        return _from_file(Path(text))
+    if text in shipped_workloads():
+        packaged = resources.files("workloads").joinpath("profiles").joinpath(f"{text}.yaml")
+        return _from_profile(text, yaml.safe_load(packaged.read_text()))
+    known = [*shipped_workloads(), "fixed:500x2000", "azure:FILE"]
+    near = difflib.get_close_matches(text, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise WorkloadNameError(f"unknown workload {text!r}{hint} (known: {', '.join(known)}, or a profile FILE.yaml)")
+
+
+def _from_file(path: Path) -> Workload:
+    try:
+        return _from_profile(str(path), yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise TraceError(f"cannot read the workload profile {path}: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise TraceError(f"{path} is not YAML: {error}") from error
+
+
+def _from_profile(origin: str, profile: Any) -> Workload:
+    if not isinstance(profile, dict) or set(profile) != _PROFILE_KEYS:
+        raise TraceError(f"{origin}: a workload profile has exactly the keys {', '.join(sorted(_PROFILE_KEYS))}")
+    input_tok, median_tok = profile["input_tok"], profile["median_output_tok"]
+    if not (isinstance(input_tok, int) and input_tok >= 1 and isinstance(median_tok, (int, float)) and median_tok > 0):
+        raise TraceError(f"{origin}: input_tok must be a whole number >= 1 and median_output_tok a number > 0")
+    shape = ExponentialShape(input_tok, float(median_tok))
+    return Workload(str(profile["name"]), str(profile["description"]), str(profile["source"]), shape)
