@@ -5,15 +5,20 @@ Nothing but the run folder is read, so whoever has the folder gets the same numb
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from estimator.compare import split_log_ratio
 from estimator.eq1 import Eq1Terms
 from estimator.nodes import NodeProfile
 from estimator.uncertainty import combine_relative
 from harness import judge, measured
-from harness.celllog import CellLog, read_cells, read_idle, stored_series
+from harness.celllog import CellLog, IdleLog, read_cells, read_idle, stored_series
 from harness.errors import StoreError
 from harness.measured import PowerModel, WindowFigures
 from results.schema import (
@@ -29,9 +34,10 @@ from results.schema import (
     SplitResult,
     StoredPrediction,
     TokenCheck,
+    Verdict,
     WindowResult,
 )
-from results.store import RunReader
+from results.store import RunReader, StoredRunError
 
 P50_RULE = "allocated: every output token bears the mean J/token; not a measured per-query energy"
 _IDENTITY = set(CellResult.model_fields) & set(CellDefinition.model_fields)
@@ -40,13 +46,14 @@ _IDENTITY = set(CellResult.model_fields) & set(CellDefinition.model_fields)
 def analyse_run(folder: Path) -> RunResult:
     """Return everything a stored run says; raises ``StoreError`` if it is not a run of this version."""
     reader, manifest = open_run(folder)
-    prediction = _read_prediction(reader)
+    with _refusing_damage(folder):
+        prediction, logs, idle = _read_prediction(reader), read_cells(reader), read_idle(reader)
     model = power_model(manifest)
-    results = [_cell_result(log, model, manifest, prediction) for log in read_cells(reader)]
+    results = [_cell_result(log, model, manifest, prediction) for log in logs]
     compared = tuple(cell for cell in results if cell.role == "compared")
     return RunResult(
         run=_summary(folder, manifest, prediction),
-        idle=_idle_result(reader, model),
+        idle=None if idle is None else _idle_result(idle, model),
         cells=compared,
         calibration_cells=tuple(cell for cell in results if cell.role == "calibration"),
         energy_ratio=_energy_ratio(compared),
@@ -55,10 +62,16 @@ def analyse_run(folder: Path) -> RunResult:
 
 def open_run(folder: Path) -> tuple[RunReader, Manifest]:
     """Open a run folder; raises ``StoreError`` if it holds no run, or one this version cannot read."""
-    try:
+    with _refusing_damage(folder):
         reader = RunReader(folder)
         return reader, Manifest.model_validate(reader.json("manifest.json"))
-    except ValueError as error:
+
+
+@contextmanager
+def _refusing_damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (StoredRunError, ValidationError) as error:
         raise StoreError(
             f"cannot read the run {folder}", why=str(error), fix="give a folder that harness stress left"
         ) from error
@@ -114,8 +127,8 @@ def _in_window(
         "preemptions": measured.growth(log, window, "preemptions"),
         "predicted_wh_per_query": _predicted(predicted),
     }
-    if figures.joules_per_tok is None or figures.watts is None:
-        return fields
+    if figures.joules_per_tok is None or not figures.watts or measured.served_length_ratio(log) == 0:
+        return fields  # Eq. 1 needs tokens and watts; the reasons say which are missing
     terms = _measured_terms(log, figures.watts, figures.tps_tok_per_s, manifest)
     estimate = figures.joules_per_tok
     fields |= {
@@ -186,7 +199,7 @@ def _window_result(log: CellLog, figures: WindowFigures) -> WindowResult:
         duration_s=duration_s,
         mean_requests=duration_s / measured.mean_request_s(log, tps) if tps > 0 else 0.0,
         tps_change_rel=window.change_rel,
-        tps_change_half_width_rel=window.change_half_width_rel,
+        tps_change_half_width_rel=window.change_half_width_rel if isfinite(window.change_half_width_rel) else None,
     )
 
 
@@ -225,27 +238,27 @@ def _energy_ratio(cells: tuple[CellResult, ...]) -> EnergyRatio | None:
     multiplied = next((cell for cell in cells if cell.multiplier != 1), None)
     if plain is None or multiplied is None:
         return None
+    verdicts = {plain.verdict, multiplied.verdict}
+    worst: Verdict = "invalid" if "invalid" in verdicts else "suspect" if "suspect" in verdicts else "valid"
     measured_ratio = uncertainty = eq1 = None
-    if plain.wh_per_query and multiplied.wh_per_query:
+    if plain.wh_per_query and multiplied.wh_per_query and worst != "invalid":
         measured_ratio = multiplied.wh_per_query.mean / plain.wh_per_query.mean
-        randoms = [
-            cell.wh_per_query.uncertainty_parts_rel.get("random") for cell in (plain, multiplied) if cell.wh_per_query
-        ]
-        uncertainty = combine_relative(*(value for value in randoms if value is not None))
+        energies = (plain.wh_per_query, multiplied.wh_per_query)
+        randoms = [energy.uncertainty_parts_rel.get("random") for energy in energies]
+        if None not in randoms:
+            uncertainty = combine_relative(*(value for value in randoms if value is not None))
     if plain.predicted_wh_per_query and multiplied.predicted_wh_per_query:
         eq1 = multiplied.predicted_wh_per_query.mean / plain.predicted_wh_per_query.mean
     return EnergyRatio(
         multiplier=multiplied.multiplier,
         measured=measured_ratio,
         measured_standard_uncertainty_rel=uncertainty,
+        verdict=worst,
         eq1=eq1,
     )
 
 
-def _idle_result(reader: RunReader, model: PowerModel) -> IdleResult | None:
-    log = read_idle(reader)
-    if log is None:
-        return None
+def _idle_result(log: IdleLog, model: PowerModel) -> IdleResult:
     energy = measured.window_energy(
         stored_series(log.power, model.device_uuids), log.start_s, log.end_s, model.source.power_lag_s
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _cell_events(
     events: list[dict[str, Any]],
 ) -> Iterator[tuple[dict[str, Any], dict[str, dict[str, Any]]]]:
     starts = [number for number, event in enumerate(events) if event["event"] == "cell_start"]
-    for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
+    for start, end in pairwise([*starts, len(events)]):
         yield events[start], {str(event["event"]): event for event in events[start + 1 : end]}
 
 
@@ -117,14 +118,26 @@ def sum_over_servers(server: pd.DataFrame, column: str) -> tuple[FloatArray, Flo
     """Return times and the sum over servers of ``column``, at the scrape times of the first server.
 
     Servers are scraped one after the other; the others' values are interpolated to the first one's times.
-    Scrapes that failed are left out.
+    Scrapes that failed are left out, and so are the first one's after the last of any other.
     """
     known = server.dropna(subset=[column]).sort_values("t_mono_s")
     by_server = [rows for _, rows in known.groupby("server", sort=True)]
     if not by_server or len(by_server) < server["server"].nunique():
         return np.empty(0), np.empty(0)
     t_s = by_server[0]["t_mono_s"].to_numpy(float)
+    t_s = t_s[t_s <= max(t_s[0], min(float(rows["t_mono_s"].max()) for rows in by_server))]
     total = np.zeros_like(t_s)
     for rows in by_server:
         total += np.interp(t_s, rows["t_mono_s"].to_numpy(float), rows[column].to_numpy(float))
     return t_s, total
+
+
+def growth_over_servers(server: pd.DataFrame, column: str) -> float | None:
+    """Return how much a counter grew from each server's first to its last scrape, summed; ``None`` if not exported.
+
+    Exact where the servers are quiet at both ends, because nothing is interpolated.
+    """
+    known = server.dropna(subset=[column]).sort_values("t_mono_s")
+    if known.empty or known["server"].nunique() < server["server"].nunique():
+        return None
+    return float(sum(rows[column].iloc[-1] - rows[column].iloc[0] for _, rows in known.groupby("server")))

@@ -183,6 +183,7 @@ def ratio_lines(ratio: EnergyRatio) -> list[str]:
     name = f"{ratio.multiplier:g}x/1x"
     uncertainty = ratio.measured_standard_uncertainty_rel
     measured = _number(ratio.measured, ".2f") + ("" if uncertainty is None else f" (u = {uncertainty:.1%}, random)")
+    measured += "" if ratio.verdict == "valid" else f" [{ratio.verdict}]"
     return [
         f"energy ratio {name}: measured {measured}, Eq. 1 for this model and multiplier {_number(ratio.eq1, '.2f')}",
         f"  reference {ratio.paper_reference:g}: {ratio.paper_reference_label}",

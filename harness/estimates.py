@@ -32,6 +32,8 @@ def estimate_document(
     """Return the estimates asked for, as the document that ``--json`` prints; all models if none is named."""
     if regime not in get_args(Regime):
         raise ConfigError(f"unknown regime {regime!r}", fix=f"choose one of {', '.join(get_args(Regime))}")
+    if samples < 1:
+        raise ConfigError(f"samples = {samples}: at least one query must be drawn")
     if model is not None and tps_model is not None:
         raise ConfigError("model and tps-model exclude each other", fix="give one of them")
     try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, StoreError
 from harness.live import LiveState
 from harness.load.closed_loop import RequestRow
 from harness.pace import Pace
@@ -31,6 +31,7 @@ class Instruments:
         self.sampler = PowerSampler(source, self._power_read)
         self.monitor = ServerMonitor(urls, self._servers_scraped)
         self._flush_pace = Pace(FLUSH_PERIOD_S)
+        self._write_error: OSError | None = None
         self._flusher = threading.Thread(target=self._flush_steadily, name="run-writer", daemon=True)
 
     def __enter__(self) -> Instruments:
@@ -84,9 +85,20 @@ class Instruments:
         self.run.add("server", [_server_fields(row) for row in rows])
         self.live.servers_scraped(rows)
 
+    def check(self) -> None:
+        """Raise what went wrong on a thread: a sensor that failed, or a disk that cannot be written."""
+        self.sampler.check()
+        if self._write_error is not None:
+            raise StoreError(
+                f"cannot write to {self.run.folder}", why=str(self._write_error), fix="free disk space and run again"
+            )
+
     def _flush_steadily(self) -> None:
-        for _ in self._flush_pace:
-            self.run.flush()
+        try:
+            for _ in self._flush_pace:
+                self.run.flush()
+        except OSError as error:
+            self._write_error = error
 
 
 def _server_fields(row: ServerRow) -> dict[str, Any]:

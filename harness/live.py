@@ -31,13 +31,19 @@ class DeviceTotals:
     row: PowerRow
     joules: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Count from the first reading."""
+        self._last_known = self.row
+
     def advance(self, row: PowerRow) -> None:
-        """Add the energy between the last reading and ``row``."""
-        if row.energy_j is not None and self.row.energy_j is not None:
-            self.joules += max(0.0, row.energy_j - self.row.energy_j)
-        elif row.power_w is not None and self.row.power_w is not None:
-            self.joules += (row.t_mono_s - self.row.t_mono_s) * (row.power_w + self.row.power_w) / 2
-        self.row = row
+        """Add the energy since the last reading that carried any; a failed reading in between loses nothing."""
+        last, self.row = self._last_known, row
+        if row.energy_j is not None and last.energy_j is not None:
+            self.joules += max(0.0, row.energy_j - last.energy_j)
+        elif row.power_w is not None and last.power_w is not None:
+            self.joules += (row.t_mono_s - last.t_mono_s) * (row.power_w + last.power_w) / 2
+        if row.energy_j is not None or row.power_w is not None:
+            self._last_known = row
 
 
 @dataclass

@@ -46,7 +46,9 @@ def create_run_folder(out: Path, name: str) -> RunWriter:
     raise StoreError(f"{out} already has a hundred runs called {run_id}", fix="choose another --out")
 
 
-def new_manifest(plan: Plan, run: RunWriter, source: PowerSource, driver: str | None) -> Manifest:
+def new_manifest(
+    plan: Plan, run: RunWriter, source: PowerSource, driver: str | None, warnings: tuple[str, ...]
+) -> Manifest:
     """Return the manifest of a run that is about to start its servers."""
     return Manifest(
         id=run.folder.name,
@@ -69,7 +71,7 @@ def new_manifest(plan: Plan, run: RunWriter, source: PowerSource, driver: str | 
         node_share=plan.node_share,
         pue=_pue(plan),
         servers=(),
-        labels=(SIMULATED_LABEL,) if source.name == "simulated" else (),
+        labels=(*((SIMULATED_LABEL,) if source.name == "simulated" else ()), *warnings),
     )
 
 

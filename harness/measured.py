@@ -10,7 +10,7 @@ import pandas as pd
 
 from estimator.nodes import NodeProfile
 from estimator.uncertainty import RatioEstimate, batch_means_ratio, combine_relative
-from harness.celllog import CellLog, stored_series, sum_over_servers
+from harness.celllog import CellLog, growth_over_servers, stored_series, sum_over_servers
 from harness.energy import DeviceEnergy, DeviceSeries, WindowEnergy, device_energy, total_energy
 from harness.steady import Window, choose_window
 from results.schema import Boundary, Latency, PowerDescription, RequestCount, TokenCheck
@@ -135,10 +135,9 @@ def check_tokens(log: CellLog) -> TokenCheck:
     completed = log.requests[log.requests["outcome"] == "completed"]
     unfinished = log.requests[log.requests["outcome"] != "completed"]
     usage, limit = int(completed["output_tok"].sum()), int(unfinished["output_tok_asked"].sum())
-    _, tokens = sum_over_servers(log.server, "generation_tok")
-    if log.end_s is None or tokens.size < 2:
+    counter = growth_over_servers(log.server, "generation_tok")
+    if log.end_s is None or counter is None:
         return TokenCheck(counter_tok=None, usage_completed_tok=usage, unfinished_limit_tok=limit, consistent=None)
-    counter = float(tokens[-1] - tokens[0])
     return TokenCheck(
         counter_tok=counter,
         usage_completed_tok=usage,
@@ -186,14 +185,11 @@ def _probes(log: CellLog, window: Window) -> pd.DataFrame:
 
 
 def _latency(log: CellLog, window: Window, values_s: pd.Series[float], histogram: str) -> Latency:
-    inside = log.server[log.server["t_mono_s"].between(window.start_s, window.end_s)]
-    _, sums = sum_over_servers(inside, f"{histogram}_sum_s")
-    _, counts = sum_over_servers(inside, f"{histogram}_count")
-    grew = counts.size > 1 and counts[-1] > counts[0]
+    seconds, count = growth(log, window, f"{histogram}_sum_s"), growth(log, window, f"{histogram}_count")
     return Latency(
         p50_s=float(values_s.median()) if len(values_s) else None,
         probes=len(values_s),
-        server_mean_s=float((sums[-1] - sums[0]) / (counts[-1] - counts[0])) if grew else None,
+        server_mean_s=seconds / count if seconds is not None and count else None,
     )
 
 
@@ -210,9 +206,11 @@ def gauge_mean(log: CellLog, window: Window, column: str) -> float | None:
 
 def growth(log: CellLog, window: Window, column: str) -> float | None:
     """Return how much a counter grew over the window, summed over servers, or ``None`` if it is not exported."""
-    inside = log.server[log.server["t_mono_s"].between(window.start_s, window.end_s)]
-    _, totals = sum_over_servers(inside, column)
-    return float(totals[-1] - totals[0]) if totals.size else None
+    t_s, totals = sum_over_servers(log.server, column)
+    if not totals.size:
+        return None
+    at_start, at_end = np.interp([window.start_s, window.end_s], t_s, totals)
+    return float(at_end - at_start)
 
 
 def queue_share(log: CellLog, window: Window) -> float | None:

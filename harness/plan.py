@@ -18,7 +18,7 @@ from harness.server.choose import ModelChoice, choose_model, place_model
 from results.schema import Boundary
 from workloads.spec import Workload, WorkloadNameError, load_workload
 from workloads.tiny_model import TINY_MODEL
-from workloads.traces import TraceError
+from workloads.traces import WorkloadFileError
 
 STREAMED_SHARE = 0.05
 
@@ -75,8 +75,9 @@ def make_plan(config: StressConfig) -> Plan:
         raise ConfigError("multiplier = 1 would measure the same cell twice", fix="use a multiplier other than 1")
     model, replica_gpus = (None, ()) if config.url else _placement(config, devices)
     used = devices if config.url else tuple(gpu for gpus in replica_gpus for gpu in gpus)
-    profile = _profile(config, used, power)
-    boundary = _boundary(config, profile, used)
+    known_profile = _profile(config, used, power)
+    boundary = _boundary(config, known_profile, used)
+    profile = None if boundary == "gpu" else known_profile
     return Plan(
         config=config,
         workload=_workload(config, on_gpu=bool(devices)),
@@ -87,7 +88,7 @@ def make_plan(config: StressConfig) -> Plan:
         power_why=why,
         boundary=boundary,
         profile=profile,
-        node_share=_share(profile, used),
+        node_share=1.0 if profile is None or power == "simulated" else _share(profile, used),
         timing=_timing(config, on_gpu=bool(devices)),
         tps_model=_tps_model(config),
     )
@@ -95,16 +96,13 @@ def make_plan(config: StressConfig) -> Plan:
 
 def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     """Return the power source, why it was taken, and the GPUs there are to use."""
-    if config.power == "simulated":
-        return "simulated", "asked for", ()
     missing = nvml_unavailable_reason()
-    if config.power == "auto" and missing is not None:
-        return "simulated", f"no NVML here: {missing}", ()
-    return (
-        "nvml",
-        "asked for" if config.power == "nvml" else "the NVIDIA driver is here",
-        _select(list_gpus(), config.gpu),
-    )
+    if config.power != "nvml" and missing is not None:
+        return "simulated", "asked for" if config.power == "simulated" else f"no NVML here: {missing}", ()
+    gpus = _select(list_gpus(), config.gpu)
+    if config.power == "simulated":
+        return "simulated", "asked for", gpus
+    return "nvml", "asked for" if config.power == "nvml" else "the NVIDIA driver is here", gpus
 
 
 def _select(gpus: tuple[DeviceIdentity, ...], wanted: tuple[str, ...]) -> tuple[DeviceIdentity, ...]:
@@ -127,11 +125,13 @@ def _placement(
             why="the harness launches it as a process with this interpreter",
             fix="run: make setup, or use a running server with --url",
         )
+    if config.model and _looks_like_path(config.model) and not Path(config.model).is_dir():
+        raise ConfigError(f"the model folder {config.model} does not exist", fix="give an existing folder or a hub id")
     if config.model == TINY_MODEL or not devices:
         why = "given" if config.model else "no GPU here"
         model = ModelChoice(config.model or TINY_MODEL, config.tensor_parallel or 1, why)
     else:
-        memory_b = min(gpu.memory_total_b or 0 for gpu in devices)
+        memory_b = _smallest_memory_b(devices)
         if config.model is None:
             model = choose_model(len(devices), memory_b)
         else:
@@ -146,6 +146,17 @@ def _placement(
             fix="lower --replicas or --tensor-parallel",
         )
     return model, tuple(devices[number * width : (number + 1) * width] for number in range(replicas))
+
+
+def _smallest_memory_b(devices: tuple[DeviceIdentity, ...]) -> int:
+    sizes = [gpu.memory_total_b for gpu in devices if gpu.memory_total_b is not None]
+    if len(sizes) < len(devices):
+        raise NodeError("the driver does not report the GPUs' memory", fix="check nvidia-smi, or use --url")
+    return min(sizes)
+
+
+def _looks_like_path(model: str) -> bool:
+    return model.startswith(("/", "./", "../", "~"))
 
 
 def _profile(config: StressConfig, used: tuple[DeviceIdentity, ...], power: str) -> NodeProfile | None:
@@ -169,12 +180,10 @@ def _boundary(config: StressConfig, profile: NodeProfile | None, used: tuple[Dev
     return config.boundary
 
 
-def _share(profile: NodeProfile | None, used: tuple[DeviceIdentity, ...]) -> float:
-    """Return the share of the node that the GPUs used are; a simulated source stands for one device."""
-    if profile is None:
-        return 1.0
+def _share(profile: NodeProfile, used: tuple[DeviceIdentity, ...]) -> float:
+    """Return the share of the node that the GPUs used are."""
     try:
-        return profile.share(max(1, len(used)))
+        return profile.share(len(used))
     except ValueError as error:
         raise NodeError("the node profile does not match this node", why=str(error)) from error
 
@@ -184,7 +193,7 @@ def _workload(config: StressConfig, *, on_gpu: bool) -> Workload:
         return load_workload(config.workload or ("traditional" if on_gpu or config.url else "small"))
     except WorkloadNameError as error:
         raise ConfigError(str(error)) from error
-    except TraceError as error:
+    except WorkloadFileError as error:
         raise WorkloadError(str(error)) from error
 
 
@@ -203,13 +212,13 @@ def _tps_model(config: StressConfig) -> TpsModel | None:
 
 def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
     """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes."""
-    budget_s = config.budget or (300.0 if on_gpu else 35.0)
+    budget_s = config.budget or (300.0 if on_gpu else 30.0)
     return Timing(
         budget_s=budget_s,
         warmup_s=budget_s / 5,
         idle_s=60.0 if on_gpu else 8.0,
         rung_s=max(3.0, budget_s / 7),
-        calibration_s=max(4.0, budget_s / 4),
+        calibration_s=max(4.0, budget_s / 5),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from estimator.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
@@ -48,20 +49,23 @@ def find_tps_source(plan: Plan, served_model: str) -> TpsSource:
             return TpsSource(None, text)
         return TpsSource(plan.tps_model, f"TPS model file {plan.config.tps_model}")
     s1_name = match_s1_model(served_model)
-    if s1_name and plan.profile and plan.profile.name == "hgx-h100" and rows_for(s1_name)[0].gpus == gpus:
+    on_h100_node = plan.profile is not None and plan.profile.name == "hgx-h100" and plan.replicas == 1
+    if s1_name and on_h100_node and rows_for(s1_name)[0].gpus == gpus:
         return TpsSource(fit_oviedo_preset(rows_for(s1_name)), f"Supplemental I rows of {s1_name}", S1_ENGINE)
     return TpsSource(None, "calibration", calibrate=True)
 
 
-def calibration_lengths(plan: Plan) -> list[tuple[int, int, str]]:
+def calibration_lengths(lengths: Mapping[str, LengthDistribution]) -> list[tuple[int, int, str]]:
     """Return the grid of fixed lengths to calibrate with, as (input, output, cell whose concurrency to use).
 
-    The input is the workload's mean; outputs span both regimes: half and twice the mean of each.
+    The input is the workload's mean; outputs span both cells: half and twice the mean of each, and never longer
+    than the cell's own longest.
     """
     grid = []
-    for name, multiplier in plan.cells:
-        lengths = plan.workload.lengths(multiplier)
-        grid += [(round(lengths.mean_input_tok), max(1, round(lengths.mean_output_tok * f)), name) for f in (0.5, 2)]
+    for name, cell in lengths.items():
+        longest = int(cell.output_tok.max())
+        outputs = [min(longest, max(1, round(cell.mean_output_tok * factor))) for factor in (0.5, 2)]
+        grid += [(round(cell.mean_input_tok), output_tok, name) for output_tok in outputs]
     return grid
 
 
@@ -92,7 +96,7 @@ def tps_rows(model: str, gpus: int, cells: tuple[CellResult, ...], source: str) 
     )
 
 
-def make_prediction(plan: Plan, source: TpsSource, lengths: dict[str, LengthDistribution]) -> StoredPrediction:
+def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthDistribution]) -> StoredPrediction:
     """Return the prediction of every compared cell with all its inputs."""
     if source.model is None or plan.profile is None:
         return StoredPrediction(created_wall_s=time.time(), tps_source=source.text, label=source.label)

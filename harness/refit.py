@@ -19,7 +19,7 @@ def rows_from_runs(folders: Sequence[Path]) -> tuple[TpsRow, ...]:
     rows: list[TpsRow] = []
     for folder in folders:
         (_, manifest), result = open_run(folder), analyse_run(folder)
-        gpus = len(manifest.devices)
+        gpus = max(1, len({uuid for server in manifest.servers for uuid in server.device_uuids}))
         cells = (*result.calibration_cells, *result.cells)
         rows += tps_rows(result.run.model, gpus, cells, f"run {result.run.id}")
     kinds = {(row.model, row.gpus) for row in rows}

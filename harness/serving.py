@@ -9,18 +9,18 @@ from pathlib import Path
 
 import aiohttp
 
-from harness.errors import ServerError
+from harness.errors import ConfigError, ServerError
 from harness.plan import Plan, cpu_cores
 from harness.power.base import DeviceIdentity
 from harness.server.api import ServerInfo, complete_one_token, server_info
-from harness.server.launch import LaunchedServer, ServerSpec, free_port, vllm_argv
+from harness.server.launch import LaunchedServer, ServerSpec, free_port, is_taken, vllm_argv
 from results.schema import ServerDescription
 from workloads.tiny_model import CONTEXT_TOK, TINY_MODEL, write_tiny_model
 
 HOST = "127.0.0.1"
 _TINY_ARGUMENTS = (
     "--served-model-name", TINY_MODEL, "--load-format", "dummy", "--dtype", "float32",
-    "--max-model-len", str(CONTEXT_TOK), "--enforce-eager",
+    "--max-model-len", str(CONTEXT_TOK), "--max-num-seqs", "32", "--enforce-eager",
 )  # fmt: skip
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
@@ -79,12 +79,13 @@ def server_specs(plan: Plan, folder: Path) -> list[ServerSpec]:
     """Return what to start for each replica."""
     if plan.model is None:
         return []
+    asked = _asked_port(plan.config.server_arg, len(plan.replica_gpus))
     tiny = plan.model.model == TINY_MODEL
     model = str(write_tiny_model(folder / "model")) if tiny else plan.model.model
     extra = (*(_TINY_ARGUMENTS if tiny else ()), *plan.config.server_arg)
     specs = []
     for number, gpus in enumerate(plan.replica_gpus):
-        port = _asked_port(plan.config.server_arg) or free_port(HOST)
+        port = asked or free_port(HOST)
         argv = vllm_argv(model, HOST, port, plan.model.tensor_parallel, extra)
         specs.append(ServerSpec(argv, _environment(gpus, number, len(plan.replica_gpus), tiny=tiny), HOST, port))
     return specs
@@ -104,10 +105,24 @@ def _environment(gpus: tuple[DeviceIdentity, ...], replica: int, replicas: int, 
     return env
 
 
-def _asked_port(server_arg: tuple[str, ...]) -> int | None:
-    """Return the port the user gave vLLM, which then also is where to look for it."""
+def _asked_port(server_arg: tuple[str, ...], replicas: int) -> int | None:
+    """Return the port the user gave vLLM, which then also is where to look for it; it must be usable.
+
+    Whatever listens on a taken port could answer in place of a server that has not yet found it taken.
+    """
     words = " ".join(server_arg).replace("=", " ").split()
-    return int(words[words.index("--port") + 1]) if "--port" in words else None
+    if "--port" not in words:
+        return None
+    text = "".join(words[words.index("--port") + 1 :][:1])
+    if not (text.isdigit() and 0 < int(text) <= 65_535) or replicas > 1:
+        why = f"{replicas} replicas cannot share one port" if replicas > 1 else f"{text!r} is not a port"
+        raise ConfigError("the --port in --server-arg cannot be used", why=why, fix="leave it out: a free one is found")
+    if is_taken(int(text), HOST):
+        raise ServerError(
+            f"port {text} is taken", why="port in use",
+            fix="free the port, or let the harness pick a free one by leaving --port out of --server-arg",
+        )  # fmt: skip
+    return int(text)
 
 
 def _describe(server: LaunchedServer, gpus: tuple[DeviceIdentity, ...]) -> ServerDescription:

@@ -23,7 +23,7 @@ from harness.load.search import SearchResult, search
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import STREAMED_SHARE, Plan
 from harness.power.base import PowerSource
-from harness.power.nvml import open_nvml
+from harness.power.nvml import NvmlSource, open_nvml
 from harness.power.simulated import SimulatedSource
 from harness.prediction import (
     calibrated_source,
@@ -59,10 +59,10 @@ async def run_stress(plan: Plan, say: Say) -> RunResult:
     Errors are stored in the run and raised again, after every server is gone.
     """
     live = LiveState()
-    source, driver = open_source(plan, live)
+    source, driver, busy = open_source(plan, live)
     run = create_run_folder(plan.config.out, plan.workload.name.replace("/", "-").replace(":", "-"))
     say(f"run folder: {run.folder}")
-    manifest = new_manifest(plan, run, source, driver)
+    manifest = new_manifest(plan, run, source, driver, busy)
     run.write_json("manifest.json", manifest.model_dump(mode="json", by_alias=True))
     status: Status = "failed"
     failure: str | None = "the harness stopped unexpectedly"
@@ -80,12 +80,23 @@ async def run_stress(plan: Plan, say: Say) -> RunResult:
     return analyse_run(run.folder)
 
 
-def open_source(plan: Plan, live: LiveState) -> tuple[PowerSource, str | None]:
-    """Return the power source of the plan and the driver's version, if there is a driver."""
-    if plan.power == "nvml":
-        source = open_nvml([gpu.uuid for gpu in plan.devices])
-        return source, source.driver
-    return SimulatedSource(live.running_requests), None
+def open_source(plan: Plan, live: LiveState) -> tuple[PowerSource, str | None, tuple[str, ...]]:
+    """Return the power source, the driver's version if there is one, and warnings about what else uses the GPUs."""
+    if plan.power != "nvml":
+        return SimulatedSource(live.running_requests), None, ()
+    source = open_nvml([gpu.uuid for gpu in plan.devices])
+    if plan.config.url:
+        return source, source.driver, ("the servers already ran: whether anything else used the GPUs is unknown",)
+    return source, source.driver, tuple(filter(None, (_other_use(source, gpu.uuid) for gpu in plan.devices)))
+
+
+def _other_use(source: NvmlSource, uuid: str) -> str | None:
+    pids = source.compute_process_pids(uuid)
+    if pids is None:
+        return f"whether other processes use {uuid} is unknown: the driver does not tell"
+    if pids:
+        return f"other processes used {uuid} before launch ({', '.join(map(str, pids))}): their joules are counted here"
+    return None
 
 
 def _close(run: RunWriter, status: Status, failure: str | None) -> None:
@@ -206,7 +217,7 @@ async def _predict(plan: Plan, bench: Bench, servers: Servers, cells: list[CellP
 async def _calibrate(plan: Plan, bench: Bench, cells: list[CellPlan], say: Say) -> tuple[CellResult, ...]:
     """Run a short grid of fixed-length cells, named as calibration, at the concurrencies the search found."""
     found = {cell.name: cell.found.concurrency for cell in cells}
-    grid = calibration_lengths(plan)
+    grid = calibration_lengths({cell.name: cell.lengths for cell in cells})
     say(f"calibrating TPS with {len(grid)} fixed-length cells of {plan.timing.calibration_s:g} s")
     for number, (input_tok, output_tok, cell_name) in enumerate(grid):
         workload = load_workload(f"fixed:{input_tok}x{output_tok}")

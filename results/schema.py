@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MANIFEST_SCHEMA = "inference-energy/manifest/1"
-PREDICTION_SCHEMA = "inference-energy/prediction/1"
-RESULT_SCHEMA = "inference-energy/result/1"
+MANIFEST_SCHEMA: Literal["inference-energy/manifest/1"] = "inference-energy/manifest/1"
+PREDICTION_SCHEMA: Literal["inference-energy/prediction/1"] = "inference-energy/prediction/1"
+RESULT_SCHEMA: Literal["inference-energy/result/1"] = "inference-energy/result/1"
 
 Boundary = Literal["gpu", "node_modelled", "node"]
 Verdict = Literal["valid", "suspect", "invalid"]
@@ -53,7 +53,7 @@ class WindowResult(Document):
     duration_s: float
     mean_requests: float = Field(description="window length in mean request durations")
     tps_change_rel: float = Field(description="relative change of TPS across the window, by linear fit")
-    tps_change_half_width_rel: float
+    tps_change_half_width_rel: float | None = Field(description="``None`` where too little was seen to tell")
 
 
 class Latency(Document):
@@ -157,7 +157,8 @@ class EnergyRatio(Document):
     """Energy per query of the multiplied cell over that of the plain one."""
 
     multiplier: float
-    measured: float | None
+    measured: float | None = Field(description="null where either cell is invalid")
+    verdict: Verdict = Field(description="the worse of the two cells'")
     measured_standard_uncertainty_rel: float | None
     eq1: float | None = Field(description="Eq. 1 for this model, these lengths and this multiplier")
     paper_reference: float = 13.0
@@ -196,7 +197,7 @@ class IdleResult(Document):
 class RunResult(Document):
     """The one document that ``stress`` and ``compare`` print."""
 
-    schema_: str = Field(RESULT_SCHEMA, alias="schema")
+    schema_: Literal["inference-energy/result/1"] = Field(RESULT_SCHEMA, alias="schema")
     run: RunSummary
     idle: IdleResult | None
     cells: tuple[CellResult, ...]
@@ -239,7 +240,7 @@ class ServerDescription(Document):
 class Manifest(Document):
     """Everything that identifies a run."""
 
-    schema_: str = Field(MANIFEST_SCHEMA, alias="schema")
+    schema_: Literal["inference-energy/manifest/1"] = Field(MANIFEST_SCHEMA, alias="schema")
     id: str
     status: Status
     started_wall_s: float
@@ -269,7 +270,7 @@ class Manifest(Document):
 class StoredPrediction(Document):
     """The prediction as stored before the first compared cell. It never changes."""
 
-    schema_: str = Field(PREDICTION_SCHEMA, alias="schema")
+    schema_: Literal["inference-energy/prediction/1"] = Field(PREDICTION_SCHEMA, alias="schema")
     created_wall_s: float
     tps_source: str
     label: str

@@ -34,7 +34,7 @@ class RunWriter:
         """Create ``folder``, which must not exist yet; raises ``OSError`` where that is not possible."""
         folder.mkdir(parents=True)
         self.folder = folder
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
         self._parts = dict.fromkeys(TABLES, 0)
         for name in TABLES:
@@ -47,19 +47,24 @@ class RunWriter:
 
     def flush(self) -> None:
         """Write what has gathered as one new part a table."""
-        with self._lock:
-            pending, self._rows = self._rows, {name: [] for name in TABLES}
-        for name, rows in pending.items():
-            if rows:
-                part = self.folder / name / f"part-{self._parts[name]:05d}.parquet"
-                unfinished = part.with_suffix(".tmp")
-                pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[name]), unfinished)
-                unfinished.replace(part)
-                self._parts[name] += 1
+        with self._flushing:  # two at once would write parts of one number
+            for name in TABLES:
+                with self._lock:
+                    rows = list(self._rows[name])
+                if rows:
+                    part = self.folder / name / f"part-{self._parts[name]:05d}.parquet"
+                    unfinished = part.with_suffix(".tmp")
+                    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[name]), unfinished)
+                    unfinished.replace(part)
+                    self._parts[name] += 1
+                    with self._lock:  # only now: a failed write must not lose them
+                        del self._rows[name][: len(rows)]
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event with both clocks."""
-        line = json.dumps({"t_mono_s": time.monotonic(), "t_wall_s": time.time(), "event": kind, **fields})
+        line = json.dumps(
+            {"t_mono_s": time.monotonic(), "t_wall_s": time.time(), "event": kind, **fields}, allow_nan=False
+        )
         with (self.folder / "events.jsonl").open("a") as log:
             log.write(line + "\n")
 
@@ -105,11 +110,21 @@ class RunReader:
         path = self.folder / "events.jsonl"
         lines = path.read_text().split("\n") if path.is_file() else []
         complete_lines = lines[:-1]
-        return [json.loads(line) for line in complete_lines]
+        try:
+            return [json.loads(line) for line in complete_lines]
+        except ValueError as error:
+            raise StoredRunError(f"cannot read {path}: {error}") from error
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a whole table, in the order it was written; empty with its columns if nothing was measured."""
         parts = sorted((self.folder / name).glob("part-*.parquet"))
-        tables = [TABLES[name].empty_table(), *(pq.read_table(part, schema=TABLES[name]) for part in parts)]
+        tables = [TABLES[name].empty_table(), *(_read_part(part, TABLES[name]) for part in parts)]
         whole: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return whole
+
+
+def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        return pq.read_table(part, schema=schema)
+    except (OSError, pa.ArrowException) as error:
+        raise StoredRunError(f"cannot read {part}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -13,7 +14,7 @@ import yaml
 
 from estimator.lengths import LengthDistribution
 from workloads.shapes import ExponentialShape, FixedShape, Shape
-from workloads.traces import TraceError, read_azure
+from workloads.traces import WorkloadFileError, read_azure
 
 _FIXED = re.compile(r"fixed:(\d+)x(\d+)")
 _PROFILE_KEYS = {"name", "description", "source", "input_tok", "median_output_tok"}
@@ -55,7 +56,7 @@ def shipped_workloads() -> tuple[str, ...]:
 def load_workload(text: str) -> Workload:
     """Return the workload that ``text`` names.
 
-    Raises ``WorkloadNameError`` for an unknown name (with the nearest one) and ``TraceError`` for a bad trace.
+    Raises ``WorkloadNameError`` for an unknown name (with the nearest one) and ``WorkloadFileError`` for a bad trace.
     """
     if fixed := _FIXED.fullmatch(text):
         input_tok, output_tok = int(fixed[1]), int(fixed[2])
@@ -80,16 +81,18 @@ def _from_file(path: Path) -> Workload:
     try:
         return _from_profile(str(path), yaml.safe_load(path.read_text()))
     except OSError as error:
-        raise TraceError(f"cannot read the workload profile {path}: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise TraceError(f"{path} is not YAML: {error}") from error
+        raise WorkloadFileError(f"cannot read the workload profile {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkloadFileError(f"{path} is not YAML: {error}") from error
 
 
 def _from_profile(origin: str, profile: Any) -> Workload:
     if not isinstance(profile, dict) or set(profile) != _PROFILE_KEYS:
-        raise TraceError(f"{origin}: a workload profile has exactly the keys {', '.join(sorted(_PROFILE_KEYS))}")
+        raise WorkloadFileError(f"{origin}: a workload profile has exactly the keys {', '.join(sorted(_PROFILE_KEYS))}")
     input_tok, median_tok = profile["input_tok"], profile["median_output_tok"]
-    if not (isinstance(input_tok, int) and input_tok >= 1 and isinstance(median_tok, (int, float)) and median_tok > 0):
-        raise TraceError(f"{origin}: input_tok must be a whole number >= 1 and median_output_tok a number > 0")
+    input_is_good = isinstance(input_tok, int) and input_tok >= 1
+    median_is_good = isinstance(median_tok, (int, float)) and 0 < median_tok < math.inf
+    if not (input_is_good and median_is_good):
+        raise WorkloadFileError(f"{origin}: input_tok must be a whole number >= 1 and median_output_tok a number > 0")
     shape = ExponentialShape(input_tok, float(median_tok))
     return Workload(str(profile["name"]), str(profile["description"]), str(profile["source"]), shape)

@@ -103,7 +103,7 @@ async def hold(bench: Bench, seconds: float) -> None:
     while (left_s := end_s - time.monotonic()) > 0:
         await asyncio.sleep(min(_LOOK_S, left_s))
         bench.check_servers()
-        bench.instruments.sampler.check()
+        bench.instruments.check()
         now_tok = bench.generated_tok()
         if now_tok != last_tok:
             last_tok, moved_s = now_tok, time.monotonic()
@@ -121,4 +121,4 @@ async def hold_idle(bench: Bench, seconds: float) -> None:
     while (left_s := end_s - time.monotonic()) > 0:
         await asyncio.sleep(min(_LOOK_S, left_s))
         bench.check_servers()
-        bench.instruments.sampler.check()
+        bench.instruments.check()

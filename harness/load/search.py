@@ -19,7 +19,7 @@ QUEUED_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Rung:
-    """Throughput at one concurrency: TPS over all servers, and the share of looks at which requests queued."""
+    """Throughput at one concurrency: TPS over all servers, and how often requests queued there."""
 
     concurrency: int
     tps_tok_per_s: float
@@ -80,10 +80,10 @@ async def search(bench: Bench, cell: str, lengths: LengthDistribution, rung_s: f
 async def _measure_rung(bench: Bench, concurrency: int, seconds: float) -> Rung:
     monitor = bench.instruments.monitor
     start_s, start_tok = monitor.latest[0].t_mono_s, bench.generated_tok()
-    end_s, queued, looks = time.monotonic() + seconds, 0, 0
+    end_s, queued, looks = time.monotonic() + seconds, 0.0, 0
     while time.monotonic() < end_s:
         await asyncio.sleep(SCRAPE_PERIOD_S)
         looks += 1
-        queued += any((row.counters.waiting or 0) > 0 for row in monitor.latest)
+        queued += sum((row.counters.waiting or 0) > 0 for row in monitor.latest) / len(monitor.latest)
     elapsed_s, generated = monitor.latest[0].t_mono_s - start_s, bench.generated_tok() - start_tok
     return Rung(concurrency, generated / elapsed_s, queued / looks)

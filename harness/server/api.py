@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ async def is_healthy(session: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with session.get(f"{url}/health", timeout=_SHORT) as response:
             return response.status == 200
-    except (aiohttp.ClientError, TimeoutError, OSError):
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
         return False
 
 
@@ -71,7 +72,7 @@ async def complete_one_token(session: aiohttp.ClientSession, url: str, *, timeou
                     why=text[:300],
                     fix="read the server's log",
                 )
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
         raise ServerError(
             f"{url} is up but a one-token completion failed", why=repr(error), fix="read the server's log"
         ) from error
@@ -88,5 +89,5 @@ async def _get_json(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
                 )
             answer: dict[str, Any] = await response.json(content_type=None)
             return answer
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
         raise ServerError(f"cannot reach {url}", why=repr(error), fix="check that the server runs there") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -134,10 +135,21 @@ def cached_weights_b(model: str) -> int | None:
     """Return the bytes of a model's weights on this disk, a folder's or the hub cache's, or ``None`` if not there."""
     folders = [Path(model)] if Path(model).is_dir() else list(_cache_snapshots(model))
     for folder in folders:
-        sizes = [file.stat().st_size for file in folder.glob("*.safetensors")]
-        if sizes:
-            return sum(sizes)
+        files = [file for file in folder.glob("*.safetensors") if file.is_file() and not _is_second_copy(file)]
+        if files and len(files) >= max(map(_files_in_all, files)):
+            return sum(file.stat().st_size for file in files)
     return None
+
+
+def _is_second_copy(file: Path) -> bool:
+    """Mistral's repositories hold the same weights once more under this name."""
+    return file.name.startswith("consolidated")
+
+
+def _files_in_all(file: Path) -> int:
+    """Return how many files the weights consist of, by the name of one of them: a download may be unfinished."""
+    numbered = re.search(r"-of-(\d+)$", file.stem)
+    return int(numbered[1]) if numbered else 1
 
 
 def _cache_snapshots(model: str) -> list[Path]:

@@ -18,16 +18,17 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "use more GPUs (--tensor-parallel), a smaller model or --server-arg=--max-model-len=N, or free the memory",
     ),
     (
-        r"gated repo|401 client error|403 client error",
-        "the model is gated or private",
+        r"cannot access gated repo|access a gated repo|403 client error",  # a mistyped id mentions gated repos too
+        "the model is gated",
         "accept its licence on the hub and set HF_TOKEN in the environment, or choose an ungated model",
     ),
     (
         r"repository not found|not a valid model identifier|does not appear to have a file named"
-        r"|no such file or directory|can't load the configuration|invalid repository id|couldn't connect to"
-        r"|is not a local folder|localentrynotfound",
+        r"|no such file or directory|can't load the configuration|invalid repository id|repo id must be"
+        r"|couldn't connect to|is not a local folder|localentrynotfound",
         "bad model",
-        "check the model id or folder given with --model, and that the machine can reach the hub or has it cached",
+        "check the model id or folder given with --model (a private one needs HF_TOKEN), and that the machine can "
+        "reach the hub or has it cached",
     ),
     (
         r"unrecognized arguments|invalid choice|expected one argument",

@@ -1,8 +1,8 @@
 """Run a server in this process's own group and end the whole group when the harness ends, however it ends.
 
-``python -m harness.server.guard -- COMMAND...`` starts COMMAND and watches standard input, whose other end the
-harness holds. End of input, which also comes when the harness is killed, ends the group: SIGTERM, a grace
-period, SIGKILL. The single word ``release`` before the end lets the server go on alone.
+``python -m harness.server.guard GRACE_S -- COMMAND...`` starts COMMAND and watches standard input, whose other
+end the harness holds. End of input, which also comes when the harness is killed, ends the group: SIGTERM, a
+grace period of GRACE_S seconds, SIGKILL. The single word ``release`` before the end lets the server go on alone.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ RELEASE = b"release"
 
 def main() -> int:
     """Run the command after ``--`` and return its exit code."""
-    command = sys.argv[sys.argv.index("--") + 1 :]
+    grace_s, command = float(sys.argv[1]), sys.argv[sys.argv.index("--") + 1 :]
     # Handlers, not SIG_IGN: the server must not inherit that these signals are ignored.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    threading.Thread(target=_obey_harness, daemon=True).start()
+    threading.Thread(target=_obey_harness, args=(grace_s,), daemon=True).start()
     exit_code = server.wait()
-    _end(_others())
+    _end(_others(), grace_s)
     return exit_code if exit_code >= 0 else 128 - exit_code
 
 
-def _obey_harness() -> None:
-    if sys.stdin.buffer.read() == RELEASE:
+def _obey_harness(grace_s: float) -> None:
+    # os.read, not sys.stdin: a thread blocked in a buffered read would abort this process at its exit.
+    word = b""
+    while chunk := os.read(0, 64):
+        word += chunk
+    if word == RELEASE:
         os._exit(0)
-    _end(_others())
+    _end(_others(), grace_s)
 
 
 def _others() -> list[psutil.Process]:
@@ -54,10 +58,10 @@ def _group(process: psutil.Process) -> int | None:
         return None
 
 
-def _end(processes: list[psutil.Process]) -> None:
+def _end(processes: list[psutil.Process], grace_s: float) -> None:
     for process in processes:
         _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=GRACE_S)
+    _, alive = psutil.wait_procs(processes, timeout=grace_s)
     for process in alive:
         _signal(process, signal.SIGKILL)
 

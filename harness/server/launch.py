@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -52,14 +53,26 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def is_taken(port: int, host: str = "127.0.0.1") -> bool:
+    """Return whether something listens on a TCP port at this moment."""
+    with socket.socket() as probe:
+        # As servers do: connections that are only closing must not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
 class LaunchedServer:
     """A server this harness started and will end."""
 
-    def __init__(self, spec: ServerSpec, log: Path) -> None:
-        """Start the process; its output goes to ``log``."""
-        self.spec, self.log = spec, log
+    def __init__(self, spec: ServerSpec, log: Path, grace_s: float = GRACE_S) -> None:
+        """Start the process; its output goes to ``log``. ``stop`` gives it ``grace_s`` to end by itself."""
+        self.spec, self.log, self._grace_s = spec, log, grace_s
         self.started_mono_s = time.monotonic()
-        command = [sys.executable, "-m", "harness.server.guard", "--", *spec.argv]
+        command = [sys.executable, "-m", "harness.server.guard", str(grace_s), "--", *spec.argv]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
                 command,
@@ -112,7 +125,7 @@ class LaunchedServer:
     def stop(self) -> None:
         """End the server and every process it started; returns when they are gone."""
         self.close_pipe()
-        self._guard.wait(timeout=2 * GRACE_S)
+        self._guard.wait(timeout=2 * self._grace_s + GRACE_S)
 
     def release(self) -> None:
         """Let the server go on running without the harness."""

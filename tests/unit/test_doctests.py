@@ -5,8 +5,14 @@ import pkgutil
 import pytest
 
 import estimator
+import harness
+import results
+import workloads
 
-MODULES = [module.name for module in pkgutil.iter_modules(estimator.__path__, "estimator.")]
+PACKAGES = (estimator, harness, results, workloads)
+MODULES = [
+    module.name for package in PACKAGES for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -16,4 +22,4 @@ def test_the_examples_in_docstrings_are_true(name):
 
 def test_there_are_examples_to_run():
     tried = sum(doctest.testmod(importlib.import_module(name)).attempted for name in MODULES)
-    assert tried >= 15
+    assert tried >= 20

@@ -1,0 +1,94 @@
+import pytest
+
+from harness.config import StressConfig, load_config
+from harness.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "stress.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "multiplier"),
+    [
+        ({}, None, 15.0),
+        ({}, "multiplier: 4", 4.0),
+        ({"multiplier": 2.0}, None, 2.0),
+        ({"multiplier": 2.0}, "multiplier: 4", 2.0),
+        ({}, "", 15.0),
+    ],
+    ids=["default", "file", "flag", "flag over file", "empty file"],
+)
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(file, flags, text, multiplier):
+    assert load_config(flags, None if text is None else file(text)).multiplier == multiplier
+
+
+def test_flag_and_file_each_keep_what_only_they_say(file):
+    config = load_config({"seed": 7}, file("multiplier: 4\n"))
+    assert (config.seed, config.multiplier) == (7, 4.0)
+
+
+def test_the_file_may_write_keys_as_the_flags_do(file):
+    assert load_config({}, file("tensor-parallel: 2\n")).tensor_parallel == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("multiplyer", "multiplier"), ("concurency", "concurrency"), ("node_profil", "node_profile")]
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(file, key, near):
+    with pytest.raises(ConfigError, match=f"unknown key '{key}', did you mean '{near}'"):
+        load_config({}, file(f"{key}: 1\n"))
+
+
+def test_a_key_near_nothing_is_refused_without_a_guess(file):
+    with pytest.raises(ConfigError, match="unknown key 'zzzz'") as error:
+        load_config({}, file("zzzz: 1\n"))
+    assert "did you mean" not in str(error.value)
+
+
+def test_every_problem_is_listed_at_once(file):
+    with pytest.raises(ConfigError) as error:
+        load_config({"seed": -1, "pue": 0.5}, file("multiplier: 0\nbudgett: 5\npower: solar\n"))
+    assert all(part in error.value.what for part in ("seed = -1", "pue = 0.5", "multiplier = 0", "'budget'", "'solar'"))
+
+
+@pytest.mark.parametrize(
+    "launch_option",
+    [{"model": "tiny"}, {"tensor_parallel": 2}, {"replicas": 2}, {"server_arg": ("--x",)}, {"keep_server": True}],
+    ids=lambda option: next(iter(option)),
+)
+def test_a_running_server_cannot_be_given_launch_options(launch_option):
+    with pytest.raises(ConfigError, match=f"url and {next(iter(launch_option))} exclude each other"):
+        load_config({"url": ("http://localhost:8000",), **launch_option}, None)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), (64, 64), (1, 1)])
+def test_concurrency_is_a_number_or_a_search(given, kept):
+    assert load_config({"concurrency": given}, None).concurrency == kept
+
+
+@pytest.mark.parametrize("given", [0, -5, "many", 1.5])
+def test_a_concurrency_that_is_no_count_is_refused(given):
+    with pytest.raises(ConfigError, match="concurrency"):
+        load_config({"concurrency": given}, None)
+
+
+@pytest.mark.parametrize("text", ["just text", "- a\n- b\n", "a: [", "7"])
+def test_a_file_that_holds_no_keys_is_refused(file, text):
+    with pytest.raises(ConfigError, match=r"stress\.yaml"):
+        load_config({}, file(text))
+
+
+def test_a_missing_file_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config({}, tmp_path / "none.yaml")
+
+
+def test_every_option_is_described():
+    assert all(field.description for field in StressConfig.model_fields.values())

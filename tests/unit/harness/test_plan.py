@@ -1,0 +1,205 @@
+import importlib.util
+
+import pytest
+
+from harness import plan as module
+from harness.config import StressConfig
+from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
+from harness.plan import cpu_cores, make_plan
+from tests.unit.harness.plans import constant_tps, gpus
+
+
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    """Return a function that gives the machine GPUs; at first it has none, and the model cache is empty."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(module, "nvml_unavailable_reason", lambda: "no driver (not installed)")
+
+    def give(devices):
+        monkeypatch.setattr(module, "list_gpus", lambda: devices)
+        monkeypatch.setattr(module, "nvml_unavailable_reason", lambda: None)
+
+    return give
+
+
+def planned(**config):
+    return make_plan(StressConfig(**config))
+
+
+def indices(plan):
+    return [tuple(gpu.index for gpu in replica) for replica in plan.replica_gpus]
+
+
+@pytest.mark.parametrize(
+    ("count", "config", "replicas"),
+    [
+        (4, {}, [(0,), (1,), (2,), (3,)]),
+        (4, {"tensor_parallel": 2}, [(0, 1), (2, 3)]),
+        (4, {"tensor_parallel": 2, "replicas": 1}, [(0, 1)]),
+        (3, {"tensor_parallel": 2}, [(0, 1)]),
+        (4, {"replicas": 3}, [(0,), (1,), (2,)]),
+    ],
+)
+def test_replicas_fill_the_node_without_sharing_a_gpu(node, count, config, replicas):
+    node(gpus(count))
+    plan = planned(model="Qwen/Qwen3-8B", **config)
+    assert indices(plan) == replicas
+    assert [gpu.index for gpu in plan.devices] == [index for replica in replicas for index in replica]
+    assert plan.replicas == len(replicas)
+
+
+def test_more_replicas_than_the_node_holds_are_refused(node):
+    node(gpus(4))
+    with pytest.raises(NodeError, match=r"3 replica\(s\) of 2 GPU\(s\) need 6 GPUs, this node has 4"):
+        planned(model="Qwen/Qwen3-8B", tensor_parallel=2, replicas=3)
+
+
+@pytest.mark.parametrize("wanted", [("1", "3"), ("GPU-1", "GPU-3"), ("GPU-3", "1")])
+def test_gpus_are_chosen_by_index_or_uuid(node, wanted):
+    node(gpus(4))
+    assert indices(planned(model="Qwen/Qwen3-8B", gpu=wanted)) == [(1,), (3,)]
+
+
+def test_a_gpu_that_does_not_exist_is_refused_with_those_that_do(node):
+    node(gpus(2))
+    with pytest.raises(NodeError, match="not all of these exist") as error:
+        planned(gpu=("0", "7"))
+    assert "0 (GPU-0), 1 (GPU-1)" in error.value.why
+
+
+def test_a_model_too_large_for_the_node_is_refused_with_the_arithmetic(node):
+    node(gpus(8))
+    with pytest.raises(NodeError, match="DeepSeek-R1 cannot run on this node") as error:
+        planned(model="deepseek-ai/DeepSeek-R1")
+    assert "671 GB of weights: 83.9 GB on each of 8 GPU(s)" in error.value.why
+
+
+@pytest.mark.parametrize(("used", "share"), [(("0",), 1 / 8), (("0", "1", "2", "3"), 0.5), ((), 1.0)])
+def test_the_gpus_used_bear_their_share_of_an_h100_node(node, used, share):
+    node(gpus(8))
+    plan = planned(model="Qwen/Qwen3-8B", gpu=used)
+    assert (plan.profile.name, plan.boundary, plan.node_share) == ("hgx-h100", "node_modelled", share)
+
+
+def test_hardware_without_a_node_profile_gets_the_gpu_boundary(node):
+    node(gpus(1, "NVIDIA A100-SXM4-80GB"))
+    plan = planned(model="Qwen/Qwen3-8B")
+    assert (plan.profile, plan.boundary, plan.node_share) == (None, "gpu", 1.0)
+
+
+def test_the_node_boundary_without_a_profile_is_refused(node):
+    node(gpus(1, "NVIDIA A100-SXM4-80GB"))
+    with pytest.raises(NodeError, match="needs a node profile") as error:
+        planned(model="Qwen/Qwen3-8B", boundary="node_modelled")
+    assert "A100" in error.value.why
+    assert "--node-profile" in error.value.fix
+
+
+def test_the_gpu_boundary_can_be_asked_for_where_there_is_a_profile(node):
+    node(gpus(1))
+    assert planned(model="Qwen/Qwen3-8B", boundary="gpu").boundary == "gpu"
+
+
+def test_a_named_profile_beats_the_one_of_the_gpu(node):
+    node(gpus(1, "NVIDIA A100-SXM4-80GB"))
+    assert planned(model="Qwen/Qwen3-8B", node_profile="hgx-h100").profile.name == "hgx-h100"
+
+
+def test_a_profile_that_cannot_be_loaded_is_refused(node):
+    with pytest.raises(NodeError, match="node_profile = 'hgx-h1'") as error:
+        planned(node_profile="hgx-h1")
+    assert "did you mean 'hgx-h100'" in error.value.why
+
+
+def test_a_profile_smaller_than_the_node_is_refused(node):
+    node(gpus(2))
+    with pytest.raises(NodeError, match="does not match this node"):
+        planned(model="Qwen/Qwen3-8B", node_profile="simulated-node")
+
+
+def test_without_a_driver_power_is_simulated_and_the_reason_is_kept(node):
+    plan = planned()
+    assert (plan.power, plan.power_why) == ("simulated", "no NVML here: no driver (not installed)")
+    assert (plan.profile.name, plan.node_share, plan.boundary) == ("simulated-node", 1.0, "node_modelled")
+    assert (plan.model.model, plan.replica_gpus, plan.workload.name) == ("tiny", ((),), "small")
+    assert not plan.on_gpu
+
+
+def test_power_that_was_asked_for_is_not_silently_simulated(node, monkeypatch):
+    def fail():
+        raise NodeError("The NVIDIA driver is not loaded.")
+
+    monkeypatch.setattr(module, "list_gpus", fail)
+    with pytest.raises(NodeError, match="not loaded"):
+        planned(power="nvml")
+
+
+def test_a_driver_that_is_here_is_used(node):
+    node(gpus(1))
+    plan = planned(model="Qwen/Qwen3-8B")
+    assert (plan.power, plan.power_why, plan.workload.name) == ("nvml", "the NVIDIA driver is here", "traditional")
+
+
+def test_cpu_replicas_have_no_gpus(node):
+    assert planned(replicas=2).replica_gpus == ((), ())
+
+
+def test_running_servers_are_neither_chosen_nor_placed(node):
+    node(gpus(8))
+    plan = planned(url=("http://a:1", "http://b:2"))
+    assert (plan.model, plan.replica_gpus, plan.replicas, len(plan.devices)) == (None, (), 2, 8)
+
+
+def test_running_servers_need_no_vllm_but_launching_does(node, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert planned(url=("http://a:1",)).replicas == 1
+    with pytest.raises(ServerError, match="vLLM is not installed"):
+        planned()
+
+
+def test_the_compared_cells_are_the_plain_and_the_multiplied_one(node):
+    assert planned(multiplier=2.5).cells == (("1x", 1.0), ("2.5x", 2.5))
+
+
+def test_a_multiplier_of_one_is_refused(node):
+    with pytest.raises(ConfigError, match="same cell twice"):
+        planned(multiplier=1)
+
+
+@pytest.mark.parametrize(
+    ("workload", "error", "message"),
+    [("tradtional", ConfigError, "did you mean traditional"), ("azure:none.csv", WorkloadError, "No such file")],
+)
+def test_a_workload_that_cannot_be_used_is_refused(node, workload, error, message):
+    with pytest.raises(error, match=message):
+        planned(workload=workload)
+
+
+def test_a_throughput_model_is_read_from_its_file(node, tmp_path):
+    constant_tps(77.0).save(tmp_path / "tps.json")
+    assert planned(tps_model=tmp_path / "tps.json").tps_model == constant_tps(77.0)
+
+
+@pytest.mark.parametrize("content", [None, "{}", "{"])
+def test_a_throughput_model_that_cannot_be_read_is_refused(node, tmp_path, content):
+    if content is not None:
+        (tmp_path / "tps.json").write_text(content)
+    with pytest.raises(WorkloadError, match="cannot use the TPS model"):
+        planned(tps_model=tmp_path / "tps.json")
+
+
+def test_a_budget_sets_the_length_of_every_phase_of_load(node):
+    timing = planned(budget=100.0, linger=1.0).timing
+    assert (timing.budget_s, timing.linger_s) == (100.0, 1.0)
+    assert all(0 < part < 50 for part in (timing.warmup_s, timing.rung_s, timing.calibration_s))
+
+
+@pytest.mark.parametrize(
+    ("cores", "replicas", "shares"),
+    [({0, 1, 2, 3}, 2, ["0,2", "1,3"]), ({4, 6, 8}, 2, ["4,8", "6"]), ({5}, 3, ["5", "5", "5"])],
+)
+def test_cpu_replicas_share_the_cores_that_this_process_may_use(monkeypatch, cores, replicas, shares):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: cores)
+    assert [cpu_cores(number, replicas) for number in range(replicas)] == shares

@@ -1,0 +1,200 @@
+import json
+import math
+import threading
+
+import pyarrow as pa
+import pytest
+
+from results import store
+from results.store import RunReader, RunWriter, StoredRunError
+from results.tables import TABLES
+
+
+def power_row(t_s, uuid="gpu-0", power_w=1.0):
+    row = dict.fromkeys(TABLES["power"].names) | {"late_s": 0.0, "source": "s", "boundary": "gpu"}
+    return row | {"t_mono_s": t_s, "t_wall_s": t_s, "uuid": uuid, "power_w": power_w}
+
+
+@pytest.fixture
+def run(tmp_path):
+    writer = RunWriter(tmp_path / "a" / "run")
+    writer.write_json("manifest.json", {})
+    return writer
+
+
+def test_rows_come_back_in_the_order_they_were_added_whatever_the_flushes(run):
+    for first in range(0, 250, 10):
+        run.add("power", [power_row(float(first + step)) for step in range(10)])
+        if first % 20 == 0:
+            run.flush()
+    run.flush()
+    assert RunReader(run.folder).table("power")["t_mono_s"].tolist() == [float(n) for n in range(250)]
+
+
+def test_more_than_ten_parts_keep_their_order(run):
+    for number in range(12):
+        run.add("power", [power_row(float(number))])
+        run.flush()
+    assert len(list((run.folder / "power").iterdir())) == 12
+    assert RunReader(run.folder).table("power")["t_mono_s"].tolist() == [float(n) for n in range(12)]
+
+
+def test_missing_figures_stay_missing_and_never_become_zero(run):
+    run.add("power", [power_row(1.0) | {"power_w": None, "error": "gpu_lost"}])
+    run.flush()
+    table = RunReader(run.folder).table("power")
+    assert math.isnan(table["power_w"][0])
+    assert (table["error"][0], table["throttle_reasons"].isna()[0]) == ("gpu_lost", True)
+
+
+def test_nothing_unflushed_is_seen_and_a_flush_without_rows_writes_nothing(run):
+    run.add("power", [power_row(1.0)])
+    reader = RunReader(run.folder)
+    assert reader.table("power").empty
+    run.flush()
+    run.flush()
+    assert len(reader.table("power")) == 1
+    assert [path.name for path in (run.folder / "power").iterdir()] == ["part-00000.parquet"]
+
+
+def test_a_table_without_rows_is_empty_with_its_columns(run):
+    for name, schema in TABLES.items():
+        assert list(RunReader(run.folder).table(name).columns) == schema.names
+
+
+def test_parts_can_be_read_while_the_writer_goes_on(run):
+    stop, seen, reader = threading.Event(), [], RunReader(run.folder)
+
+    def write():
+        for number in range(60):
+            run.add("power", [power_row(float(2 * number)), power_row(float(2 * number + 1))])
+            run.flush()
+        stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not stop.is_set():
+        seen.append(reader.table("power")["t_mono_s"].tolist())
+    writer.join()
+    assert all(times == [float(n) for n in range(len(times))] and len(times) % 2 == 0 for times in seen)
+    assert len(reader.table("power")) == 120
+
+
+def test_flushes_from_several_threads_lose_no_row(run, monkeypatch):
+    write_table, nobody = store.pq.write_table, threading.Event()
+
+    def slowly(table, path):
+        nobody.wait(0.002)  # lets another thread in
+        write_table(table, path)
+
+    monkeypatch.setattr(store.pq, "write_table", slowly)
+
+    def write(thread):
+        for number in range(30):
+            run.add("power", [power_row(float(number), uuid=f"gpu-{thread}")])
+            run.flush()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run.flush()
+    table = RunReader(run.folder).table("power")
+    assert table.groupby("uuid").size().to_dict() == {f"gpu-{number}": 30 for number in range(4)}
+
+
+def test_a_write_that_fails_half_way_leaves_no_part_behind(run, monkeypatch):
+    def half(table, path):
+        path.write_bytes(b"PAR1 and then the disk was full")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store.pq, "write_table", half)
+    run.add("power", [power_row(1.0)])
+    with pytest.raises(OSError, match="no space"):
+        run.flush()
+    assert RunReader(run.folder).table("power").empty
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(run, monkeypatch):
+    run.write_text("summary.txt", "old")
+
+    def crash(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(store.os, "fsync", crash)
+    with pytest.raises(OSError, match="disk full"):
+        run.write_text("summary.txt", "new")
+    assert (run.folder / "summary.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_is_refused_in_json_and_the_old_file_stays(run, value):
+    run.write_json("result.json", {"watts": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_json("result.json", {"watts": value})
+    assert RunReader(run.folder).json("result.json") == {"watts": 1}
+
+
+def test_events_come_back_in_order_with_both_clocks(run):
+    run.event("cell_start", cell="1x")
+    run.event("cell_end")
+    events = RunReader(run.folder).events()
+    assert [event["event"] for event in events] == ["cell_start", "cell_end"]
+    assert events[0]["cell"] == "1x"
+    assert events[0]["t_mono_s"] <= events[1]["t_mono_s"]
+    assert events[0]["t_wall_s"] > 1.5e9
+
+
+def test_a_last_event_cut_off_by_a_crash_is_left_out(run):
+    run.event("cell_start")
+    with (run.folder / "events.jsonl").open("a") as log:
+        log.write('{"t_mono_s": 1.0, "event": "cell_')
+    assert [event["event"] for event in RunReader(run.folder).events()] == ["cell_start"]
+
+
+def test_a_run_without_events_has_none(run):
+    assert RunReader(run.folder).events() == []
+
+
+def test_a_damaged_event_is_refused(run):
+    (run.folder / "events.jsonl").write_text('{"event": broken}\n{"event": "cell_end"}\n')
+    with pytest.raises(StoredRunError, match=r"events\.jsonl"):
+        RunReader(run.folder).events()
+
+
+def test_a_damaged_part_is_refused(run):
+    (run.folder / "power" / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoredRunError, match="part-00000"):
+        RunReader(run.folder).table("power")
+
+
+@pytest.mark.parametrize("content", [None, "{", "\xff"])
+def test_a_json_file_that_is_missing_or_broken_is_refused(run, content):
+    if content is not None:
+        (run.folder / "prediction.json").write_text(content, encoding="latin-1")
+    with pytest.raises(StoredRunError, match=r"prediction\.json"):
+        RunReader(run.folder).json("prediction.json")
+
+
+def test_a_folder_without_a_manifest_is_no_run(tmp_path):
+    with pytest.raises(StoredRunError, match=r"no manifest\.json"):
+        RunReader(tmp_path)
+
+
+def test_an_existing_folder_is_never_written_into(run):
+    with pytest.raises(FileExistsError):
+        RunWriter(run.folder)
+
+
+def test_every_part_says_its_schema_version(run):
+    run.add("power", [power_row(1.0)])
+    run.flush()
+    schema = pa.parquet.read_schema(run.folder / "power" / "part-00000.parquet")
+    assert schema.metadata[b"table_schema"] == b"1"
+
+
+def test_json_is_written_for_people_to_read(run):
+    path = run.write_json("cells/1x.json", {"watts": 1, "notes": []})
+    assert json.loads(path.read_text()) == {"watts": 1, "notes": []}
+    assert path.read_text().endswith("}\n")
