@@ -22,18 +22,18 @@ class Progress:
 
     def __init__(self) -> None:
         """Start the clock."""
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         self._start_s = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._console.print(f"[dim]{time.monotonic() - self._start_s:6.1f} s[/dim]  {text}", soft_wrap=True)
+        self._console.print(f"{time.monotonic() - self._start_s:6.1f} s  {text}", soft_wrap=True)
 
 
 def stdout_console() -> Console:
     """Return a console for results: as wide as the terminal, or a fixed width where output is not one."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=PLAIN_WIDTH)
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -77,7 +77,7 @@ def _expected_precision(plan: Plan) -> str:
 def result_text(result: RunResult, width: int = PLAIN_WIDTH) -> str:
     """Return the whole result as plain text."""
     text = io.StringIO()
-    print_result(result, Console(width=width, file=text, highlight=False))
+    print_result(result, Console(width=width, file=text, highlight=False, markup=False))
     return text.getvalue()
 
 
@@ -85,9 +85,9 @@ def print_result(result: RunResult, console: Console) -> None:
     """Print labels, table, energy ratio and where the run lies."""
     run = result.run
     if run.status != "complete":
-        console.print(f"[bold]{run.status.upper()} RESULT[/bold]: the run did not reach its end\n")
+        console.print(f"{run.status.upper()} RESULT: the run did not reach its end\n", style="bold")
     for label in run.labels:
-        console.print(f"[bold]! {label}[/bold]")
+        console.print(f"! {label}", style="bold")
     if run.labels:
         console.print()
     console.print(f"{run.model} (server version {run.server_version or 'unknown'}); prediction: {run.prediction}")

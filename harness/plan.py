@@ -212,7 +212,7 @@ def _tps_model(config: StressConfig) -> TpsModel | None:
 
 def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
     """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes."""
-    budget_s = config.budget or (300.0 if on_gpu else 30.0)
+    budget_s = config.budget or (300.0 if on_gpu else 35.0)
     return Timing(
         budget_s=budget_s,
         warmup_s=budget_s / 5,
