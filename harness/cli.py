@@ -61,6 +61,7 @@ def stress(
     multiplier: Annotated[float | None, _option("multiplier")] = None,
     concurrency: Annotated[str | None, _option("concurrency")] = None,
     budget: Annotated[float | None, _option("budget")] = None,
+    idle: Annotated[float | None, _option("idle")] = None,
     ready_timeout: Annotated[float | None, _option("ready_timeout")] = None,
     keep_server: Annotated[bool | None, _option("keep_server", "--keep-server/--no-keep-server")] = None,
     power: Annotated[str | None, _option("power")] = None,

@@ -39,6 +39,7 @@ class StressConfig(BaseModel):
     multiplier: float = Field(15.0, gt=0, description="Output-length multiplier of the second cell.")
     concurrency: Literal["auto"] | int = Field("auto", description="Requests kept in flight, or 'auto' to search.")
     budget: float | None = Field(None, gt=0, description="Seconds of load a cell; launch is not counted.")
+    idle: float | None = Field(None, gt=0, description="Seconds of loaded idle to measure; 60 with a GPU, else 8.")
     ready_timeout: float = Field(1_800.0, gt=0, description="Seconds to wait for a launched server to become ready.")
     keep_server: bool = Field(False, description="Leave the launched server running at the end.")
     power: Literal["auto", "nvml", "simulated"] = Field("auto", description="Power source.")

@@ -85,7 +85,8 @@ def print_result(result: RunResult, console: Console) -> None:
     """Print labels, table, energy ratio and where the run lies."""
     run = result.run
     if run.status != "complete":
-        console.print(f"{run.status.upper()} RESULT: the run did not reach its end\n", style="bold")
+        status = "UNFINISHED" if run.status == "running" else run.status.upper()
+        console.print(f"{status} RESULT: the run did not reach its end", style="bold")
     for label in run.labels:
         console.print(f"! {label}", style="bold")
     if run.labels:

@@ -216,7 +216,7 @@ def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
     return Timing(
         budget_s=budget_s,
         warmup_s=budget_s / 5,
-        idle_s=60.0 if on_gpu else 8.0,
+        idle_s=config.idle or (60.0 if on_gpu else 8.0),
         rung_s=max(3.0, budget_s / 7),
         calibration_s=max(4.0, budget_s / 5),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),

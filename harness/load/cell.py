@@ -65,16 +65,18 @@ async def run_cell(bench: Bench, definition: CellDefinition, lengths: LengthDist
     quiet_mono_s = await bench.instruments.wait_quiet()
     run.event("cell_start", cell=definition.name, definition=definition.model_dump(), quiet_mono_s=quiet_mono_s)
     loop = bench.loop(definition.name, lengths)
+    drain = False
     try:
         await fill(bench, loop, definition.concurrency, timeout_s=definition.budget_s)
         run.event("filled", cell=definition.name)
-        await hold(bench, definition.budget_s)
+        await hold(bench, loop, definition.budget_s)
+        drain = definition.drain
     except ServerError as error:
         run.event("server_lost", cell=definition.name, why=error.what)
         raise
     finally:
         run.event("load_stop", cell=definition.name)
-        await loop.stop(drain=definition.drain)
+        await loop.stop(drain=drain)
     await bench.instruments.wait_quiet()
     run.event("cell_end", cell=definition.name)
     run.flush()
@@ -93,17 +95,18 @@ async def fill(bench: Bench, loop: ClosedLoop, concurrency: int, *, timeout_s: f
         now = bench.first_tokens()
         if now is not None and now - before >= added:
             return
-        await hold(bench, SCRAPE_PERIOD_S)
+        await hold(bench, loop, SCRAPE_PERIOD_S)
 
 
-async def hold(bench: Bench, seconds: float) -> None:
-    """Let the load run for ``seconds`` while watching that servers and sensor live and tokens flow."""
+async def hold(bench: Bench, loop: ClosedLoop, seconds: float) -> None:
+    """Let the load run for ``seconds`` while watching that load, servers and sensor live and tokens flow."""
     end_s = time.monotonic() + seconds
     last_tok, moved_s = bench.generated_tok(), time.monotonic()
     while (left_s := end_s - time.monotonic()) > 0:
         await asyncio.sleep(min(_LOOK_S, left_s))
         bench.check_servers()
         bench.instruments.check()
+        loop.check()
         now_tok = bench.generated_tok()
         if now_tok != last_tok:
             last_tok, moved_s = now_tok, time.monotonic()

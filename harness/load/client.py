@@ -13,9 +13,12 @@ from typing import Any
 
 import aiohttp
 
-STREAM_INACTIVITY_S = 300.0
-"""A stream that says nothing for this long has failed. Requests that do not stream have no such limit: they are
-silent until they end, so their progress is judged by the server's token counter."""
+STREAM_INACTIVITY_S = 900.0
+"""A stream that says nothing for this long, its time in the server's queue included, has failed.
+
+Requests that do not stream have no such limit: they are silent until they end, so their progress is judged by the
+server's token counter.
+"""
 
 _TAIL_BYTES = 16_384
 _STREAMED = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=STREAM_INACTIVITY_S)

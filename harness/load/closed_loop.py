@@ -90,6 +90,12 @@ class ClosedLoop:
             slot = len(self._slots)
             self._slots.append(asyncio.create_task(self._run_slot(slot, first), name=f"slot-{slot}"))
 
+    def check(self) -> None:
+        """Raise what a slot died of, if one did: slots end only when told to."""
+        for task in self._slots:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
     async def stop(self, *, drain: bool) -> None:
         """End the load: finish what is in flight if ``drain``, else abort it; raises what a slot died of."""
         self._stopping = True

@@ -67,7 +67,7 @@ async def search(bench: Bench, cell: str, lengths: LengthDistribution, rung_s: f
         while not rungs or goes_on(rungs):
             concurrency = 2 * rungs[-1].concurrency if rungs else FIRST_CONCURRENCY
             await fill(bench, loop, concurrency, timeout_s=2 * rung_s)
-            await hold(bench, rung_s / 5)
+            await hold(bench, loop, rung_s / 5)
             rungs += (await _measure_rung(bench, concurrency, rung_s),)
             bench.instruments.run.event("rung", cell=cell, **vars(rungs[-1]))
     finally:

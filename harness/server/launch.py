@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -100,7 +101,10 @@ class LaunchedServer:
             self.check_alive()
             if await is_healthy(session, self.url):
                 left_s = max(1.0, deadline - time.monotonic())
-                await complete_one_token(session, self.url, timeout_s=left_s)
+                try:
+                    await complete_one_token(session, self.url, timeout_s=left_s)
+                except ServerError as error:
+                    raise self._failure(f"{error.what} ({error.why})", "read the whole log") from error
                 # Another server may have answered on this port while ours failed to bind it.
                 self.check_alive()
                 return
@@ -129,9 +133,10 @@ class LaunchedServer:
 
     def release(self) -> None:
         """Let the server go on running without the harness."""
-        if self._guard.stdin and not self._guard.stdin.closed:
-            self._guard.stdin.write(RELEASE)
-        self.close_pipe()
+        with contextlib.suppress(BrokenPipeError):  # the server has just ended by itself
+            if self._guard.stdin and not self._guard.stdin.closed:
+                self._guard.stdin.write(RELEASE)
+            self.close_pipe()
         self._guard.wait(timeout=GRACE_S)
 
     def close_pipe(self) -> None:
