@@ -12,14 +12,13 @@ import numpy as np
 
 from estimator.lengths import LengthDistribution
 from harness.analysis import analyse_run
+from harness.cell import Bench, hold_idle, run_cell
 from harness.console import result_text
 from harness.errors import HarnessError, WorkloadError
 from harness.exporter import MetricsServer, RunCollector
 from harness.instruments import Instruments
 from harness.live import LiveState, QueryFigure
-from harness.load.cell import Bench, hold_idle, run_cell
 from harness.load.closed_loop import Target
-from harness.load.search import SearchResult, search
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import STREAMED_SHARE, Plan
 from harness.power.base import PowerSource
@@ -31,6 +30,7 @@ from harness.prediction import (
     find_tps_source,
     make_prediction,
 )
+from harness.search import SearchResult, search
 from harness.server.api import new_session
 from harness.serving import Servers, serving
 from results.export import cells_csv

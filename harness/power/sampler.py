@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from harness.errors import MeasurementError
+from harness.pace import Pace
 from harness.power.base import PowerRow, PowerSource
 
 Sink = Callable[[Sequence[PowerRow]], None]
@@ -34,20 +34,23 @@ class Lateness:
 class PowerSampler:
     """Read ``source`` every ``period_s`` and pass each round's rows to ``sink`` on the sampler's thread.
 
-    The k-th deadline is start + k * period_s on the monotonic clock. A round that overruns skips the
-    deadlines it passed and counts them in ``missed``. ``latest`` holds the last round's rows. What the
-    source or the sink raises ends the sampling, and ``check`` and ``stop`` raise it again.
+    A round that overruns loses the deadlines it ran past and counts them in ``missed``. ``latest`` holds the last
+    round's rows. What the source or the sink raises ends the sampling, and ``check`` and ``stop`` raise it again.
     """
 
     def __init__(self, source: PowerSource, sink: Sink, *, period_s: float = 0.1) -> None:
         """Prepare to sample; ``start`` (or ``with``) begins."""
-        self._source, self._sink, self._period_s = source, sink, period_s
-        self._stopping = threading.Event()
+        self._source, self._sink = source, sink
+        self._pace = Pace(period_s)
         self._thread = threading.Thread(target=self._run, name=f"power-sampler-{source.name}", daemon=True)
         self._error: BaseException | None = None
-        self.missed = 0
         self.latest: tuple[PowerRow, ...] = ()
         self.lateness = Lateness()
+
+    @property
+    def missed(self) -> int:
+        """Return how many deadlines were skipped."""
+        return self._pace.missed
 
     def start(self) -> None:
         """Begin sampling now."""
@@ -77,7 +80,7 @@ class PowerSampler:
             self.check()
 
     def _halt(self) -> None:
-        self._stopping.set()
+        self._pace.stop()
         self._thread.join(_JOIN_S)
         if self._thread.is_alive() and self._error is None:
             self._error = MeasurementError(
@@ -93,23 +96,14 @@ class PowerSampler:
             self._error = error
 
     def _poll(self) -> None:
-        start_s = time.monotonic()
-        k = 0
-        while True:
-            deadline_s = start_s + k * self._period_s
-            if self._stopping.wait(max(0.0, deadline_s - time.monotonic())):
-                return
-            self._round(deadline_s)
-            reached = math.floor((time.monotonic() - start_s) / self._period_s)
-            self.missed += max(0, reached - k)
-            k = max(k, reached) + 1
+        for late_s in self._pace:
+            self._round(late_s)
 
-    def _round(self, deadline_s: float) -> None:
+    def _round(self, late_s: float) -> None:
         began_s = time.monotonic()
         samples = self._source.read()
         half_s = (time.monotonic() - began_s) / 2
         wall_s = time.time() - half_s
-        late_s = began_s - deadline_s
         self.latest = tuple(
             PowerRow(
                 **asdict(sample),

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.load.search import Rung, choose, goes_on
+from harness.search import Rung, choose, goes_on
 
 
 def ladder(*tps, queue_share=0.0, first=16):

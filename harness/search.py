@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from estimator.lengths import LengthDistribution
-from harness.load.cell import Bench, fill, hold
+from harness.cell import Bench, fill, hold
 from harness.server.monitor import SCRAPE_PERIOD_S
 
 FIRST_CONCURRENCY = 16
