@@ -119,7 +119,7 @@ def _table(result: RunResult) -> Table:
 def _column(cell: CellResult) -> list[tuple[str, str]]:
     energy, predicted, split = cell.wh_per_query, cell.predicted_wh_per_query, cell.split
     return [
-        ("verdict", ", ".join([cell.verdict, *cell.reasons])),
+        ("verdict", cell.verdict + (f": {', '.join(cell.reasons)}" if cell.reasons else "")),
         ("concurrency", str(cell.concurrency)),
         ("output tokens, mean / median", f"{cell.mean_output_tok:,.0f} / {cell.median_output_tok:,.0f}"),
         ("TPS (tok/s)", _number(cell.tps_tok_per_s, ",.0f")),
