@@ -45,7 +45,7 @@ class StressConfig(BaseModel):
     power: Literal["auto", "nvml", "simulated"] = Field("auto", description="Power source.")
     boundary: Literal["auto", "gpu", "node_modelled"] = Field("auto", description="Hardware the joules cover.")
     node_profile: str | None = Field(None, description="Node profile: a shipped name or a YAML file.")
-    pue: float | None = Field(None, ge=1, description="Measured PUE; without it both sides share Eq. 1's assumed one.")
+    pue: float | None = Field(None, ge=1, description="Measured PUE; without it both sides share Eq. 1's.")
     tps_model: Path | None = Field(None, description="TPS model file written by harness refit.")
     metrics_address: str = Field(
         "127.0.0.1:9477", description="HOST:PORT of the Prometheus metrics; 'none' turns them off."

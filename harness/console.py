@@ -99,6 +99,8 @@ def print_result(result: RunResult, console: Console) -> None:
         )
     if result.cells:
         console.print(_table(result))
+    for cell in result.cells:
+        console.print(f"{cell.name} is limited by {cell.binding}")
     if result.energy_ratio:
         for line in ratio_lines(result.energy_ratio):
             console.print(line)
@@ -140,8 +142,12 @@ def _column(cell: CellResult) -> list[tuple[str, str]]:
         ("  ln ratio = power", _number(split.power if split else None, "+.3f")),
         ("            + length", _number(split.length if split else None, "+.3f")),
         ("            + TPS", _number(split.tps if split else None, "+.3f")),
-        ("            + PUE (shared)", _number(split.pue if split else None, "+.3f")),
+        ("            + PUE", _number(split.pue if split else None, "+.3f")),
         ("window", _window(cell)),
+        (
+            "KV cache in use / scrapes with a queue",
+            _kv_and_queue(cell),
+        ),
         ("requests completed / errors", f"{cell.requests.completed:,} / {cell.requests.errors:,}"),
     ]
 
@@ -171,6 +177,10 @@ def _measured(cell: CellResult) -> str:
         return "n/a"
     uncertainty = energy.standard_uncertainty_rel
     return f"{energy.mean:.4g}" + ("" if uncertainty is None else f" (u = {uncertainty:.1%})")
+
+
+def _kv_and_queue(cell: CellResult) -> str:
+    return f"{_number(cell.kv_usage_ratio, '.1%')} / {_number(cell.queue_share, '.0%')}"
 
 
 def _window(cell: CellResult) -> str:

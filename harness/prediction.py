@@ -106,7 +106,7 @@ def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthD
         name: predict_mean(
             PredictionInputs(
                 node_power_kw=node_power_kw,
-                pue=preset.pue() if plan.config.pue is None else plan.config.pue,
+                pue=preset.pue(),
                 lengths=lengths[name],
                 tps=source.model,
                 seed=plan.config.seed,

@@ -44,7 +44,7 @@ def choose(rungs: tuple[Rung, ...]) -> SearchResult:
     if last.queue_share >= QUEUED_SHARE:
         binding = f"the server's queue: at {last.concurrency} in flight it never empties (max_num_seqs or KV cache)"
     elif last.concurrency >= LAST_CONCURRENCY:
-        binding = f"not found: TPS still rose at {last.concurrency} in flight, where the ladder ends"
+        binding = f"nothing found: TPS still rose at {last.concurrency} in flight, where the ladder ends"
     else:
         binding = f"compute or memory bandwidth: {last.concurrency} in flight gained less than 5%"
     return SearchResult(chosen.concurrency, best, binding, rungs)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -86,8 +87,16 @@ def open_source(plan: Plan, live: LiveState) -> tuple[PowerSource, str | None, t
         return SimulatedSource(live.running_requests), None, ()
     source = open_nvml([gpu.uuid for gpu in plan.devices])
     if plan.config.url:
-        return source, source.driver, ("the servers already ran: whether anything else used the GPUs is unknown",)
+        return source, source.driver, tuple(_attached_warnings(plan.config.url))
     return source, source.driver, tuple(filter(None, (_other_use(source, gpu.uuid) for gpu in plan.devices)))
+
+
+def _attached_warnings(urls: tuple[str, ...]) -> Iterator[str]:
+    yield "the servers already ran: whether anything else used the GPUs is unknown"
+    for url in urls:
+        host = urlsplit(url).hostname or ""
+        if host != "localhost" and not host.startswith("127.") and host != "::1":
+            yield f"{host} is not a loopback address: the watts are this machine's, so the server must run here too"
 
 
 def _other_use(source: NvmlSource, uuid: str) -> str | None:
@@ -192,7 +201,7 @@ async def _search(plan: Plan, bench: Bench, servers: Servers, name: str, multipl
             ) from error  # fmt: skip
     asked = plan.config.concurrency
     if isinstance(asked, int):
-        found = SearchResult(asked, None, "not searched: concurrency was given", ())
+        found = SearchResult(asked, None, "what is not known: concurrency was given, not searched", ())
     else:
         bench.instruments.phase("search", name)
         found = await search(bench, name, capped, plan.timing.rung_s)

@@ -33,7 +33,7 @@ def test_the_smallest_concurrency_within_three_percent_of_the_best_is_taken(tps,
     [
         (ladder(100, 200, queue_share=0.95), "queue: at 32 in flight it never empties"),
         (ladder(100, 200, 201), "compute or memory bandwidth: 64 in flight gained less than 5%"),
-        (ladder(100, 200, first=2_048), "not found: TPS still rose at 4096 in flight"),
+        (ladder(100, 200, first=2_048), "nothing found: TPS still rose at 4096 in flight"),
         (ladder(100, 200, first=2_048, queue_share=1.0), "queue: at 4096"),
     ],
     ids=["queue", "knee", "end of the ladder", "queue at the end of the ladder"],
