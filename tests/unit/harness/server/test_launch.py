@@ -113,7 +113,7 @@ def test_a_server_is_ready_once_it_completes_a_request(launch: Launcher) -> None
 def test_health_alone_is_not_readiness(launch: Launcher) -> None:
     error = failure(launch(Script(fault="http_500")))
     assert "is up but cannot complete: HTTP 500" in error.what
-    assert "scripted failure" in error.why
+    assert "scripted failure" in error.what
 
 
 def test_a_server_that_never_answers_a_completion_is_not_ready(launch: Launcher) -> None:
