@@ -12,6 +12,10 @@ import aiohttp
 from harness.errors import ServerError
 
 API_KEY_VARIABLE = "HARNESS_API_KEY"
+KEEP_ALIVE_S = 1.0
+"""Idle connections are dropped well before vLLM drops them (5 s): a request sent on one that the server is closing
+at that moment would fail, and requests are never retried."""
+
 _SHORT = aiohttp.ClientTimeout(total=10)
 
 
@@ -29,7 +33,7 @@ def new_session() -> aiohttp.ClientSession:
     """Return a session with no connection limit and no total timeout; a key comes from the environment only."""
     key = os.environ.get(API_KEY_VARIABLE)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
         headers={"Authorization": f"Bearer {key}"} if key else None,
     )
