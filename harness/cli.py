@@ -30,7 +30,7 @@ def _help(field: str) -> str:
     default = described.default
     if default in (None, (), False):
         return described.description or ""
-    return f"{described.description} [default: {default}]"
+    return f"{described.description} Default: {default}."
 
 
 def _option(field: str, *names: str) -> Any:

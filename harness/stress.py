@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,8 +22,6 @@ from harness.load.closed_loop import Target
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import STREAMED_SHARE, Plan
 from harness.power.base import PowerSource
-from harness.power.nvml import NvmlSource, open_nvml
-from harness.power.simulated import SimulatedSource
 from harness.prediction import (
     calibrated_source,
     calibration_lengths,
@@ -32,6 +29,7 @@ from harness.prediction import (
     make_prediction,
 )
 from harness.search import SearchResult, search
+from harness.sensing import open_source
 from harness.server.api import new_session
 from harness.serving import Servers, serving
 from results.export import cells_csv
@@ -79,33 +77,6 @@ async def run_stress(plan: Plan, say: Say) -> RunResult:
         source.close()
         _close(run, status, failure)
     return analyse_run(run.folder)
-
-
-def open_source(plan: Plan, live: LiveState) -> tuple[PowerSource, str | None, tuple[str, ...]]:
-    """Return the power source, the driver's version if there is one, and warnings about what else uses the GPUs."""
-    if plan.power != "nvml":
-        return SimulatedSource(live.running_requests), None, ()
-    source = open_nvml([gpu.uuid for gpu in plan.devices])
-    if plan.config.url:
-        return source, source.driver, tuple(_attached_warnings(plan.config.url))
-    return source, source.driver, tuple(filter(None, (_other_use(source, gpu.uuid) for gpu in plan.devices)))
-
-
-def _attached_warnings(urls: tuple[str, ...]) -> Iterator[str]:
-    yield "the servers already ran: whether anything else used the GPUs is unknown"
-    for url in urls:
-        host = urlsplit(url).hostname or ""
-        if host != "localhost" and not host.startswith("127.") and host != "::1":
-            yield f"{host} is not a loopback address: the watts are this machine's, so the server must run here too"
-
-
-def _other_use(source: NvmlSource, uuid: str) -> str | None:
-    pids = source.compute_process_pids(uuid)
-    if pids is None:
-        return f"whether other processes use {uuid} is unknown: the driver does not tell"
-    if pids:
-        return f"other processes used {uuid} before launch ({', '.join(map(str, pids))}): their joules are counted here"
-    return None
 
 
 def _close(run: RunWriter, status: Status, failure: str | None) -> None:
