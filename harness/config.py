@@ -38,10 +38,8 @@ class StressConfig(BaseModel):
     )
     multiplier: float = Field(15.0, gt=0, description="Output-length multiplier of the second cell.")
     concurrency: Literal["auto"] | int = Field("auto", description="Requests kept in flight, or 'auto' to search.")
-    budget: float | None = Field(
-        None, gt=0, description="Seconds of load a cell, launch not counted; 300 with a GPU, else 35."
-    )
-    idle: float | None = Field(None, gt=0, description="Seconds of loaded idle to measure; 60 with a GPU, else 8.")
+    budget: float | None = Field(None, gt=0, description="Seconds of load a cell, after launch; GPU 300, else 35.")
+    idle: float | None = Field(None, gt=0, description="Seconds of loaded idle to measure; GPU 60, else 8.")
     ready_timeout: float = Field(1_800.0, gt=0, description="Seconds to wait for a launched server to become ready.")
     keep_server: bool = Field(False, description="Leave the launched server running at the end.")
     power: Literal["auto", "nvml", "simulated"] = Field("auto", description="Power source.")
@@ -52,9 +50,7 @@ class StressConfig(BaseModel):
     metrics_address: str = Field(
         "127.0.0.1:9477", description="HOST:PORT of the Prometheus metrics; 'none' turns them off."
     )
-    linger: float | None = Field(
-        None, ge=0, description="Seconds the metrics stay up after the last cell; 15 with a GPU, else 5."
-    )
+    linger: float | None = Field(None, ge=0, description="Seconds the metrics outlast the last cell; GPU 15, else 5.")
     drain: bool = Field(False, description="Finish requests in flight at the end of a cell, for exact token counts.")
     out: Path = Field(Path("results/runs"), description="Folder that receives the run folder.")
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
