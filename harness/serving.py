@@ -22,7 +22,12 @@ _TINY_ARGUMENTS = (
     "--served-model-name", TINY_MODEL, "--load-format", "dummy", "--dtype", "float32",
     "--max-model-len", str(CONTEXT_TOK), "--max-num-seqs", "32", "--enforce-eager",
 )  # fmt: skip
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # By default a server that stalls for 5 s closes connections on which requests already wait.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600",
+}
 
 
 class Servers:
@@ -92,7 +97,7 @@ def server_specs(plan: Plan, folder: Path) -> list[ServerSpec]:
 
 
 def _environment(gpus: tuple[DeviceIdentity, ...], replica: int, replicas: int, *, tiny: bool) -> dict[str, str]:
-    env = dict(_QUIET)
+    env = dict(_ENVIRONMENT)
     if tiny:
         env["HF_HUB_OFFLINE"] = "1"
     if gpus:
