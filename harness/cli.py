@@ -23,6 +23,7 @@ app = typer.Typer(
 
 INVALID_RESULT_EXIT = 8
 INTERRUPTED_EXIT = 130
+INTERNAL_ERROR_EXIT = 70
 
 
 def _help(field: str) -> str:
@@ -171,6 +172,23 @@ def main() -> None:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last boundary: a bug is kept for its report, not thrown at the user
+        print(f"error: {_keep_bug(error)}", file=sys.stderr)
+        sys.exit(INTERNAL_ERROR_EXIT)
+
+
+def _keep_bug(error: Exception) -> HarnessError:
+    """Write the traceback of an error nobody foresaw to a file, and say where it is."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="harness-bug-", suffix=".log", delete=False) as log:
+        log.write("".join(traceback.format_exception(error)))
+    return HarnessError(
+        f"the harness has a bug: {type(error).__name__}: {error}",
+        why="nothing in it foresaw this",
+        fix=f"report it with {log.name}; what was measured until now is in the run folder",
+    )
 
 
 if __name__ == "__main__":

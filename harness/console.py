@@ -12,7 +12,7 @@ from rich.table import Table
 
 from estimator.tps import TpsModel
 from harness.plan import Plan
-from results.schema import CellResult, EnergyRatio, Latency, RunResult
+from results.schema import CellResult, EnergyRatio, Latency, QueryEnergy, RunResult
 
 PLAIN_WIDTH = 120
 
@@ -132,7 +132,7 @@ def _column(cell: CellResult) -> list[tuple[str, str]]:
         (f"J/token ({cell.boundary})", _joules(cell)),
         ("Wh/query measured, mean", _measured(cell)),
         ("Wh/query measured, median (allocated)", _number(energy.p50 if energy else None, ".4g")),
-        ("Wh/query boundary", f"{energy.boundary} {energy.pue:.3f}" if energy else "n/a"),
+        ("Wh/query boundary", _query_boundary(energy)),
         ("Wh/query predicted, mean", _number(predicted.mean if predicted else None, ".4g")),
         (
             "  P5 to P95 of that mean",
@@ -177,6 +177,12 @@ def _measured(cell: CellResult) -> str:
         return "n/a"
     uncertainty = energy.standard_uncertainty_rel
     return f"{energy.mean:.4g}" + ("" if uncertainty is None else f" (u = {uncertainty:.1%})")
+
+
+def _query_boundary(energy: QueryEnergy | None) -> str:
+    if energy is None:
+        return "n/a"
+    return energy.boundary if energy.pue == 1 else f"{energy.boundary} {energy.pue:.3f}"
 
 
 def _kv_and_queue(cell: CellResult) -> str:
