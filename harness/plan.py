@@ -53,11 +53,6 @@ class Plan:
     tps_model: TpsModel | None
 
     @property
-    def on_gpu(self) -> bool:
-        """Return whether real GPUs do the work."""
-        return bool(self.devices)
-
-    @property
     def replicas(self) -> int:
         """Return how many servers share the load."""
         return len(self.config.url) or len(self.replica_gpus)

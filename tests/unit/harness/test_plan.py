@@ -124,7 +124,7 @@ def test_without_a_driver_power_is_simulated_and_the_reason_is_kept(node):
     assert (plan.power, plan.power_why) == ("simulated", "no NVML here: no driver (not installed)")
     assert (plan.profile.name, plan.node_share, plan.boundary) == ("simulated-node", 1.0, "node_modelled")
     assert (plan.model.model, plan.replica_gpus, plan.workload.name) == ("tiny", ((),), "small")
-    assert not plan.on_gpu
+    assert plan.devices == ()
 
 
 def test_power_that_was_asked_for_is_not_silently_simulated(node, monkeypatch):
