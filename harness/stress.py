@@ -13,7 +13,7 @@ import numpy as np
 from estimator.lengths import LengthDistribution
 from harness.analysis import analyse_run
 from harness.cell import Bench, hold_idle, run_cell
-from harness.console import result_text
+from harness.console.run import result_text
 from harness.errors import HarnessError, WorkloadError
 from harness.exporter import MetricsServer, RunCollector
 from harness.instruments import Instruments

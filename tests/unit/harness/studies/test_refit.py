@@ -5,7 +5,7 @@ import pytest
 
 from estimator.tps import TpsModel
 from harness.errors import ConfigError, StoreError, WorkloadError
-from harness.refit import refit, refit_to_file, rows_from_runs
+from harness.studies.refit import refit, refit_to_file, rows_from_runs
 from tests.unit.harness.synthetic_run import PLAIN, Cell, SyntheticRun, server
 
 COEF = (9.0, -0.2, -0.3)

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from harness.errors import ConfigError, WorkloadError
-from harness.estimates import estimate_document
+from harness.studies.estimates import estimate_document
 from tests.unit.harness.plans import constant_tps
 
 SAMPLES = 50_000

@@ -1,77 +1,14 @@
-"""Everything a person reads on the terminal: the plan, progress and the result table."""
+"""The result of a run, as a table for a person."""
 
 from __future__ import annotations
 
 import io
-import time
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from estimator.tps import TpsModel
-from harness.plan import Plan
+from harness.console.terminal import PLAIN_WIDTH
 from results.schema import CellResult, EnergyRatio, Latency, QueryEnergy, RunResult
-
-PLAIN_WIDTH = 120
-
-
-class Progress:
-    """Plain progress lines on standard error, each with the seconds since the start."""
-
-    def __init__(self) -> None:
-        """Start the clock."""
-        self._console = Console(stderr=True, highlight=False, markup=False)
-        self._start_s = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """Print one line."""
-        self._console.print(f"{time.monotonic() - self._start_s:6.1f} s  {text}", soft_wrap=True)
-
-
-def stdout_console() -> Console:
-    """Return a console for results: as wide as the terminal, or a fixed width where output is not one."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=PLAIN_WIDTH)
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """Return the resolved plan, a line per decision."""
-    config, timing = plan.config, plan.timing
-    if plan.model is None:
-        server = f"running server(s): {', '.join(config.url)}"
-    else:
-        width = f" on {plan.model.tensor_parallel} GPU(s) each" if plan.devices else " on the CPU"
-        server = f"{plan.replicas} x vLLM{width}; model {plan.model.model} ({plan.model.why})"
-    power = f"{plan.power} ({plan.power_why})"
-    if plan.power == "simulated":
-        power += " - NOT a measurement: every joule of this run will be simulated"
-    profile = f"{plan.profile.name}, {plan.node_share:.3g} of it" if plan.profile else "none"
-    concurrency = "searched for each cell" if config.concurrency == "auto" else str(config.concurrency)
-    return [
-        f"server        {server}",
-        f"workload      {plan.workload.name}: {plan.workload.description}",
-        f"cells         {', '.join(name for name, _ in plan.cells)}; concurrency {concurrency}",
-        f"power         {power}",
-        f"boundary      {plan.boundary}; node profile {profile}",
-        f"load          {timing.budget_s:g} s a cell, the first {timing.warmup_s:g} s of it warm-up",
-        f"precision     {_expected_precision(plan)}",
-        f"results       {config.out}",
-    ]
-
-
-def _expected_precision(plan: Plan) -> str:
-    """What is known beforehand of the error: the systematic part, at 0.6 of the node's maximum power."""
-    random = "random part from the batches of each window, measured"
-    if plan.power == "simulated":
-        return f"{random}; simulated joules have no sensor error and prove nothing about real ones"
-    if plan.profile is None or plan.boundary == "gpu":
-        return f"sensor gain 2.9% (standard), {random}"
-    node_w = 600 * plan.profile.p_max_share_kw(plan.node_share)
-    gpu_w = (node_w - plan.profile.node_watts(0.0, plan.node_share)) / plan.profile.slope
-    model = plan.profile.node_watts_std(gpu_w, plan.node_share) / node_w
-    return f"sensor gain 2.9%, node model {model:.1%} (standard, at 0.6 P_max), {random}"
 
 
 def result_text(result: RunResult, width: int = PLAIN_WIDTH) -> str:
@@ -205,45 +142,3 @@ def ratio_lines(ratio: EnergyRatio) -> list[str]:
         f"energy ratio {name}: measured {measured}, Eq. 1 for this model and multiplier {_number(ratio.eq1, '.2f')}",
         f"  reference {ratio.paper_reference:g}: {ratio.paper_reference_label}",
     ]
-
-
-def print_tps_model(model: TpsModel, path: Path) -> None:
-    """Print what a fitted model is, where it holds and how well it is known."""
-    error = "unknown (no degrees of freedom)" if model.residual_sd_log is None else f"{model.residual_sd_log:.1%}"
-    for line in (
-        f"TPS model of {model.model} on {model.gpus} device(s): form {model.form}, {model.n_rows} cells",
-        f"  {_formula(model)}",
-        f"  residual standard deviation of log TPS: {error}, {model.dof} degrees of freedom",
-        f"  holds for inputs of {_range(model.input_range_tok)} and outputs of {_range(model.output_range_tok)} tokens",
-        *(f"  note: {note}" for note in model.notes),
-        f"written to {path}; use it with --tps-model {path}",
-    ):
-        stdout_console().print(line)
-
-
-def _formula(model: TpsModel) -> str:
-    b0, b1, b2 = model.coef
-    if model.form == "constant":
-        return f"log TPS = {b0:.4g}"
-    first = "L_in" if model.form == "oviedo" else "(L_in + L_out)"
-    return f"log TPS = {b0:.4g} {b1:+.4g} log {first} {b2:+.4g} log L_out"
-
-
-def _range(limits: tuple[int, int]) -> str:
-    return f"{limits[0]:,}" if limits[0] == limits[1] else f"{limits[0]:,} to {limits[1]:,}"
-
-
-def print_estimates(document: dict[str, Any]) -> None:
-    """Print estimates as a table."""
-    first = document["estimates"][0]
-    table = Table(
-        title=f"Wh/query, {first['regime']}, preset {first['preset']}, boundary {first['boundary']}",
-        header_style="bold",
-    )
-    keys = list(first["wh_per_query"])
-    table.add_column("model")
-    for key in keys:
-        table.add_column(key, justify="right")
-    for entry in document["estimates"]:
-        table.add_row(entry["model"], *(f"{entry['wh_per_query'][key]:.3g}" for key in keys))
-    stdout_console().print(table)

@@ -1,0 +1,80 @@
+"""``harness stress``: measure a workload at saturation beside its prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.commands.options import JsonFlag, print_json
+from harness.config import StressConfig, load_config
+
+INVALID_RESULT_EXIT = 8
+INTERRUPTED_EXIT = 130
+
+
+def _help(field: str) -> str:
+    described = StressConfig.model_fields[field]
+    default = described.default
+    if default in (None, (), False):
+        return described.description or ""
+    return f"{described.description} Default: {default}."
+
+
+def _option(field: str, *names: str) -> Any:
+    return typer.Option(*names, help=_help(field), show_default=False)
+
+
+def stress(
+    model: Annotated[str | None, _option("model")] = None,
+    tensor_parallel: Annotated[int | None, _option("tensor_parallel")] = None,
+    replicas: Annotated[int | None, _option("replicas")] = None,
+    gpu: Annotated[list[str] | None, _option("gpu")] = None,
+    server_arg: Annotated[list[str] | None, _option("server_arg")] = None,
+    url: Annotated[list[str] | None, _option("url")] = None,
+    workload: Annotated[str | None, _option("workload")] = None,
+    multiplier: Annotated[float | None, _option("multiplier")] = None,
+    concurrency: Annotated[str | None, _option("concurrency")] = None,
+    budget: Annotated[float | None, _option("budget")] = None,
+    idle: Annotated[float | None, _option("idle")] = None,
+    ready_timeout: Annotated[float | None, _option("ready_timeout")] = None,
+    keep_server: Annotated[bool | None, _option("keep_server", "--keep-server/--no-keep-server")] = None,
+    power: Annotated[str | None, _option("power")] = None,
+    boundary: Annotated[str | None, _option("boundary")] = None,
+    node_profile: Annotated[str | None, _option("node_profile")] = None,
+    pue: Annotated[float | None, _option("pue")] = None,
+    tps_model: Annotated[Path | None, _option("tps_model")] = None,
+    metrics_address: Annotated[str | None, _option("metrics_address")] = None,
+    linger: Annotated[float | None, _option("linger")] = None,
+    drain: Annotated[bool | None, _option("drain", "--drain/--no-drain")] = None,
+    out: Annotated[Path | None, _option("out")] = None,
+    seed: Annotated[int | None, _option("seed")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with any of these options.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure a workload at 1x and at a multiple of its output lengths, at saturation, beside the prediction."""
+    flags = {key: value for key, value in locals().items() if key in StressConfig.model_fields and value is not None}
+    from harness.console.plan import plan_lines
+    from harness.console.run import print_result
+    from harness.console.terminal import Progress, stdout_console
+    from harness.plan import make_plan
+    from harness.runner import run_interruptible
+    from harness.stress import run_stress
+
+    plan = make_plan(load_config(flags, config))
+    progress = Progress()
+    for line in plan_lines(plan):
+        progress.say(line)
+    if dry_run:
+        return
+    result = run_interruptible(run_stress(plan, progress.say))
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_result(result, stdout_console())
+    if result.run.status != "complete":
+        raise typer.Exit(INTERRUPTED_EXIT)
+    if any(cell.verdict == "invalid" for cell in result.cells):
+        raise typer.Exit(INVALID_RESULT_EXIT)
