@@ -15,6 +15,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import ConfigError
+from harness.stress_options import STRESS_OPTIONS
+
+
+def _field(name: str, **limits: Any) -> Any:
+    option = STRESS_OPTIONS[name]
+    return Field(option.default, description=option.description, **limits)
 
 
 class StressConfig(BaseModel):
@@ -22,38 +28,29 @@ class StressConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str | None = Field(
-        None,
-        description="Model to serve: a Hugging Face id, a folder, or 'tiny' (random weights, no download).",
-    )
-    tensor_parallel: int | None = Field(None, ge=1, description="GPUs per replica.")
-    replicas: int | None = Field(None, ge=1, description="Servers to launch; the load is spread over them.")
-    gpu: tuple[str, ...] = Field((), description="GPU index or UUID to use (repeatable; default: all).")
-    server_arg: tuple[str, ...] = Field(
-        (), description="Argument passed on to vLLM, e.g. --server-arg=--max-num-seqs=256."
-    )
-    url: tuple[str, ...] = Field((), description="Running server to use instead of launching one (repeatable).")
-    workload: str | None = Field(
-        None, description="traditional, test-time, small, fixed:500x2000, azure:FILE or a profile FILE.yaml."
-    )
-    multiplier: float = Field(15.0, gt=0, description="Output-length multiplier of the second cell.")
-    concurrency: Literal["auto"] | int = Field("auto", description="Requests kept in flight, or 'auto' to search.")
-    budget: float | None = Field(None, gt=0, description="Seconds of load a cell, after launch; GPU 300, else 35.")
-    idle: float | None = Field(None, gt=0, description="Seconds of loaded idle to measure; GPU 60, else 8.")
-    ready_timeout: float = Field(1_800.0, gt=0, description="Seconds to wait for a launched server to become ready.")
-    keep_server: bool = Field(False, description="Leave the launched server running at the end.")
-    power: Literal["auto", "nvml", "simulated"] = Field("auto", description="Power source.")
-    boundary: Literal["auto", "gpu", "node_modelled"] = Field("auto", description="Hardware the joules cover.")
-    node_profile: str | None = Field(None, description="Node profile: a shipped name or a YAML file.")
-    pue: float | None = Field(None, ge=1, description="Measured PUE; without it both sides share Eq. 1's.")
-    tps_model: Path | None = Field(None, description="TPS model file written by harness refit.")
-    metrics_address: str = Field(
-        "127.0.0.1:9477", description="HOST:PORT of the Prometheus metrics; 'none' turns them off."
-    )
-    linger: float | None = Field(None, ge=0, description="Seconds the metrics outlast the last cell; GPU 15, else 5.")
-    drain: bool = Field(False, description="Finish requests in flight at the end of a cell, for exact token counts.")
-    out: Path = Field(Path("results/runs"), description="Folder that receives the run folder.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    model: str | None = _field("model")
+    tensor_parallel: int | None = _field("tensor_parallel", ge=1)
+    replicas: int | None = _field("replicas", ge=1)
+    gpu: tuple[str, ...] = _field("gpu")
+    server_arg: tuple[str, ...] = _field("server_arg")
+    url: tuple[str, ...] = _field("url")
+    workload: str | None = _field("workload")
+    multiplier: float = _field("multiplier", gt=0)
+    concurrency: Literal["auto"] | int = _field("concurrency")
+    budget: float | None = _field("budget", gt=0)
+    idle: float | None = _field("idle", gt=0)
+    ready_timeout: float = _field("ready_timeout", gt=0)
+    keep_server: bool = _field("keep_server")
+    power: Literal["auto", "nvml", "simulated"] = _field("power")
+    boundary: Literal["auto", "gpu", "node_modelled"] = _field("boundary")
+    node_profile: str | None = _field("node_profile")
+    pue: float | None = _field("pue", ge=1)
+    tps_model: Path | None = _field("tps_model")
+    metrics_address: str = _field("metrics_address")
+    linger: float | None = _field("linger", ge=0)
+    drain: bool = _field("drain")
+    out: Path = _field("out")
+    seed: int = _field("seed", ge=0)
 
 
 def load_config(flags: Mapping[str, Any], file: Path | None) -> StressConfig:

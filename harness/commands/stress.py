@@ -8,22 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from harness.commands.options import JsonFlag, print_json
-from harness.config import StressConfig, load_config
+from harness.stress_options import STRESS_OPTIONS
 
 INVALID_RESULT_EXIT = 8
 INTERRUPTED_EXIT = 130
 
 
-def _help(field: str) -> str:
-    described = StressConfig.model_fields[field]
-    default = described.default
-    if default in (None, (), False):
-        return described.description or ""
-    return f"{described.description} Default: {default}."
+def _help(name: str) -> str:
+    option = STRESS_OPTIONS[name]
+    if option.default in (None, (), False):
+        return option.description
+    return f"{option.description} Default: {option.default}."
 
 
-def _option(field: str, *names: str) -> Any:
-    return typer.Option(*names, help=_help(field), show_default=False)
+def _option(name: str, *names: str) -> Any:
+    return typer.Option(*names, help=_help(name), show_default=False)
 
 
 def stress(
@@ -55,7 +54,8 @@ def stress(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a workload at 1x and at a multiple of its output lengths, at saturation, beside the prediction."""
-    flags = {key: value for key, value in locals().items() if key in StressConfig.model_fields and value is not None}
+    flags = {key: value for key, value in locals().items() if key in STRESS_OPTIONS and value is not None}
+    from harness.config import load_config
     from harness.console.plan import plan_lines
     from harness.console.run import print_result
     from harness.console.terminal import Progress, stdout_console

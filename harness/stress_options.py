@@ -1,0 +1,47 @@
+"""The options of ``harness stress``: default and meaning of each, for the command line and the configuration schema.
+
+They stand apart from the schema so that the command line appears without loading what validates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """One option: ``None`` as its default means that the node decides."""
+
+    default: Any
+    description: str
+
+
+STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {
+        "model": Option(None, "Model to serve: a Hugging Face id, a folder, or 'tiny' (random weights, no download)."),
+        "tensor_parallel": Option(None, "GPUs per replica."),
+        "replicas": Option(None, "Servers to launch; the load is spread over them."),
+        "gpu": Option((), "GPU index or UUID to use (repeatable; default: all)."),
+        "server_arg": Option((), "Argument passed on to vLLM, e.g. --server-arg=--max-num-seqs=256."),
+        "url": Option((), "Running server to use instead of launching one (repeatable)."),
+        "workload": Option(None, "traditional, test-time, small, fixed:500x2000, azure:FILE or a profile FILE.yaml."),
+        "multiplier": Option(15.0, "Output-length multiplier of the second cell."),
+        "concurrency": Option("auto", "Requests kept in flight, or 'auto' to search."),
+        "budget": Option(None, "Seconds of load a cell, after launch; GPU 300, else 35."),
+        "idle": Option(None, "Seconds of loaded idle to measure; GPU 60, else 8."),
+        "ready_timeout": Option(1800.0, "Seconds to wait for a launched server to become ready."),
+        "keep_server": Option(False, "Leave the launched server running at the end."),
+        "power": Option("auto", "Power source."),
+        "boundary": Option("auto", "Hardware the joules cover."),
+        "node_profile": Option(None, "Node profile: a shipped name or a YAML file."),
+        "pue": Option(None, "Measured PUE; without it both sides share Eq. 1's."),
+        "tps_model": Option(None, "TPS model file written by harness refit."),
+        "metrics_address": Option("127.0.0.1:9477", "HOST:PORT of the Prometheus metrics; 'none' turns them off."),
+        "linger": Option(None, "Seconds the metrics outlast the last cell; GPU 15, else 5."),
+        "drain": Option(False, "Finish requests in flight at the end of a cell, for exact token counts."),
+        "out": Option(Path("results/runs"), "Folder that receives the run folder."),
+        "seed": Option(0, "Seed of every random draw."),
+    }
+)
