@@ -48,7 +48,11 @@ class NodeProfile(BaseModel):
         min_length=1,
         description="regular expressions, one of which finds a match in the NVML name of the node's GPUs",
     )
+    published_gpu_names: dict[str, str] = Field(
+        {}, description="names of the GPU in published tables that leave its variant open, and the variant assumed"
+    )
     gpu_count: PositiveInt = Field(description="GPUs in the whole node")
+    gpu_limit_w: PositiveFloat | None = Field(None, description="default power limit of one GPU in W; null if unknown")
     p_max_kw: PositiveFloat = Field(description="maximum power of the whole node in kW")
     p_idle_kw: PositiveFloat = Field(description="power of the whole node without load in kW")
     offset_kw: NonNegativeFloat = Field(description="power of the whole node that does not follow its GPUs in kW")
@@ -124,6 +128,24 @@ def profile_for_gpu(gpu_name: str) -> NodeProfile | None:
     for profile in shipped_profiles():
         if any(re.search(pattern, gpu_name) for pattern in profile.gpu_name_patterns):
             return profile
+    return None
+
+
+def profile_for_published_gpu(gpu_name: str) -> tuple[NodeProfile, str] | None:
+    """Return the profile of nodes with a GPU as a published table names it, and what that match assumes.
+
+    An NVML name assumes nothing, so its second part is empty. None where no shipped profile has the GPU.
+
+    >>> profile, assumption = profile_for_published_gpu("H100")
+    >>> profile.name, "700 W" in assumption
+    ('hgx-h100', True)
+    """
+    profile = profile_for_gpu(gpu_name)
+    if profile is not None:
+        return profile, ""
+    for profile in shipped_profiles():
+        if gpu_name in profile.published_gpu_names:
+            return profile, f"the table says only {gpu_name!r}: taken to be {profile.published_gpu_names[gpu_name]}"
     return None
 
 

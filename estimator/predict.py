@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator.distributions import LogNormal
+from estimator.energies import query_energies
 from estimator.eq1 import Eq1Terms, energy_per_query_wh
 from estimator.lengths import LengthDistribution
-from estimator.sampling import sample_query_energy_wh
+from estimator.montecarlo import sample
+from estimator.power import IndependentPower
 from estimator.tps import TpsModel
 
 FloatArray = npt.NDArray[np.float64]
@@ -90,7 +92,7 @@ def predict_mean(inputs: PredictionInputs) -> MeanPrediction:
         output_tok=inputs.lengths.mean_output_tok,
         tps_tok_per_s=inputs.tps.mixed_tps_tok_per_s(inputs.lengths),
     )
-    of_mean, of_queries = (np.random.default_rng(seed) for seed in np.random.SeedSequence(inputs.seed).spawn(2))
+    of_mean = np.random.default_rng(np.random.SeedSequence(inputs.seed, spawn_key=(0, 0)))
     p5_wh, p50_wh, p95_wh = np.quantile(
         _sample_mean_wh(of_mean, inputs, pue, reference, tps_sd_log), [0.05, 0.50, 0.95]
     ).tolist()
@@ -101,7 +103,7 @@ def predict_mean(inputs: PredictionInputs) -> MeanPrediction:
         p50_wh=p50_wh,
         p95_wh=p95_wh,
         reference=reference,
-        per_query=_per_query(of_queries, inputs, pue),
+        per_query=_per_query(inputs, pue),
         node_power_kw=inputs.node_power_kw,
         pue=pue,
         mean_input_tok=inputs.lengths.mean_input_tok,
@@ -131,17 +133,13 @@ def _sample_mean_wh(
     )
 
 
-def _per_query(rng: np.random.Generator, inputs: PredictionInputs, pue: LogNormal) -> QueryQuantiles:
-    energy_wh = sample_query_energy_wh(
-        rng,
-        inputs.n_samples,
-        node_power_kw=inputs.node_power_kw,
-        pue=pue,
-        lengths=inputs.lengths,
-        tps=inputs.tps,
+def _per_query(inputs: PredictionInputs, pue: LogNormal) -> QueryQuantiles:
+    energies = query_energies(
+        lengths=inputs.lengths, tps=inputs.tps, node_power=IndependentPower(inputs.node_power_kw), pue=pue
     )
-    p5_wh, p25_wh, p50_wh, p75_wh, p95_wh = np.quantile(energy_wh, [0.05, 0.25, 0.50, 0.75, 0.95]).tolist()
-    return QueryQuantiles(p5_wh, p25_wh, p50_wh, p75_wh, p95_wh, float(energy_wh.mean()))
+    drawn = sample(energies, inputs.n_samples, seed=inputs.seed, stream=1)
+    p5_wh, p25_wh, p50_wh, p75_wh, p95_wh = (drawn.quantile_wh(q) for q in (0.05, 0.25, 0.50, 0.75, 0.95))
+    return QueryQuantiles(p5_wh, p25_wh, p50_wh, p75_wh, p95_wh, energies.mean_wh)
 
 
 def _notes(tps: TpsModel, tps_sd_log: float, extrapolated_share: float) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ class Preset:
     trimmed: Parameter
     """Whether samples are trimmed before their quantiles are taken: 1 yes, 0 no."""
 
-    def node_power_kw(self, gpus: int) -> LogNormal:
-        """Return the distribution of P_node in kW; raises ValueError for a ``gpus`` without a P_max."""
+    def p_max_for(self, gpus: int) -> float:
+        """Return P_max in kW of a node of ``gpus``; raises ValueError where the paper states none."""
         if gpus not in self.p_max_kw:
             known = ", ".join(map(str, sorted(self.p_max_kw)))
             raise ValueError(f"preset {self.name} gives P_max for nodes of {known} GPUs, not {gpus}")
-        return self.power_share().scaled(self.p_max_kw[gpus].value)
+        return self.p_max_kw[gpus].value
 
     def power_share(self) -> LogNormal:
         """Return the distribution of P_node as a share of P_max."""
@@ -57,9 +57,9 @@ class Preset:
         """Return the distribution of PUE."""
         return LogNormal(self.pue_p5.value, self.pue_p95.value)
 
-    def lengths(self, regime: Regime) -> LengthDistribution:
-        """Return the lengths of a regime: exponential outputs at the fixed input length."""
-        return exponential_lengths(self.median_output_tok[regime].value, int(self.input_tok.value))
+    def lengths(self, regime: Regime, multiplier: float = 1.0) -> LengthDistribution:
+        """Return the lengths of a regime: exponential outputs, multiplied, at the fixed input length."""
+        return exponential_lengths(multiplier * self.median_output_tok[regime].value, int(self.input_tok.value))
 
 
 def _stated(value: float, unit: str, where: str) -> Parameter:

@@ -1,9 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from estimator.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
 from estimator.s1 import TpsRow, load_s1, rows_for
@@ -132,3 +135,104 @@ def test_in_sample_error_of_405b_v019_rows_is_as_known(form, percent):
     model = fit_tps(s1, form, cap=False)
     errors = [abs(float(model.predict_tok_per_s(row.input_tok, row.output_tok)) / row.tps_tok_per_s - 1) for row in s1]
     assert 100 * sum(errors) / len(s1) == pytest.approx(percent, rel=0.02)
+
+
+def test_the_roofline_recovers_the_costs_of_exact_rows():
+    exact = rows([(i, o, 1 / (1.3e-4 + 1.1e-4 * i / o + 7e-8 * (i + o / 2))) for i, o in GRID])
+    model = fit_tps(exact, "roofline", cap=False)
+    assert model.coef == pytest.approx((1.3e-4, 1.1e-4, 7e-8), rel=1e-6)
+    assert model.dof == 6
+
+
+def test_the_roofline_fit_is_the_minimum_that_a_general_optimiser_finds():
+    s1 = rows_for("Llama 3.1 70B")
+
+    def squares(log_costs):
+        a, b, c = np.exp(log_costs)
+        return sum(
+            (
+                math.log(r.tps_tok_per_s)
+                + math.log(a + b * r.input_tok / r.output_tok + c * (r.input_tok + r.output_tok / 2))
+            )
+            ** 2
+            for r in s1
+        )
+
+    found = minimize(squares, np.log([5e-5, 5e-5, 1e-8]), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14})
+    model = fit_tps(s1, "roofline", cap=False)
+    assert model.coef == pytest.approx(np.exp(found.x), rel=1e-5)
+    assert model.residual_sd_log == pytest.approx(math.sqrt(found.fun / 8), rel=1e-7)
+
+
+def test_a_cost_that_the_rows_do_not_show_is_exactly_0_and_still_counts_as_a_coefficient():
+    rising = rows([(i, o, 5000 * (1 + o / 1e4) / (1 + i / o)) for i, o in GRID])
+    model = fit_tps(rising, "roofline", cap=False)
+    assert model.coef[2] == 0.0
+    assert model.cov is not None
+    assert model.cov[2] == (0.0, 0.0, 0.0)
+    assert model.dof == 6
+    assert "attention cost c is at its bound of 0" in model.notes[0]
+
+
+def test_the_hinged_form_recovers_slopes_and_knot_of_exact_rows():
+    def tps(i, o):
+        return math.exp(9 - 0.7 * math.log(i) + 0.6 * math.log(o) - 0.5 * max(0.0, math.log(o / i) - 0.4))
+
+    exact = rows([(i, o, tps(i, o)) for i in (64, 200, 700, 3000) for o in (100, 400, 1500)])
+    assert fit_tps(exact, "hinged", cap=False).coef == pytest.approx((9, -0.7, 0.6, -0.5, 0.4), abs=1e-6)
+
+
+def test_the_knot_is_the_best_of_a_fine_grid():
+    s1 = rows_for("Llama 3.1 405B")
+    log_in, log_out, y = (
+        np.log([getattr(row, name) for row in s1]) for name in ("input_tok", "output_tok", "tps_tok_per_s")
+    )
+    best = min(
+        np.linalg.lstsq(np.column_stack([np.ones(13), log_in, log_out, np.maximum(0, log_out - log_in - k)]), y)[1][0]
+        for k in np.linspace(-2.2, 2.7, 5001)
+    )
+    model = fit_tps(s1, "hinged", cap=False)
+    assert model.residual_sd_log == pytest.approx(math.sqrt(best / 8), rel=1e-5)
+
+
+def test_rows_on_a_plane_have_no_hinge():
+    flat = rows([(i, o, math.exp(9 - 0.7 * math.log(i) + 0.2 * math.log(o))) for i, o in GRID])
+    with pytest.raises(InsufficientRowsError, match="do not determine a hinge"):
+        fit_tps(flat, "hinged", cap=False)
+
+
+def test_one_output_length_does_not_determine_a_roofline():
+    with pytest.raises(InsufficientRowsError, match="cannot be told apart"):
+        fit_tps(rows([(i, 300, 1e5 / i) for i in (100, 200, 400, 800)]), "roofline", cap=False)
+
+
+def weighted(sds):
+    s1 = rows_for("Mixtral 8x22B")
+    return [replace(row, tps_sd_log=sd) for row, sd in zip(s1, sds, strict=True)]
+
+
+def test_weights_follow_the_errors_of_the_rows_and_what_the_form_misses():
+    own = [0.02, 0.3, 0.02, 0.02, 0.4, 0.02, 0.02, 0.05, 0.02]
+    noisy = weighted(own)
+    model = fit_tps(noisy, "total_length", cap=False)
+    x = np.array([[1, math.log(r.input_tok + r.output_tok), math.log(r.output_tok)] for r in noisy])
+    y = np.log([r.tps_tok_per_s for r in noisy])
+    assert model.residual_sd_log is not None
+    tau2 = model.residual_sd_log**2 - np.mean(np.square(own))
+    result = sm.WLS(y, x, weights=1 / (np.square(own) + tau2)).fit()
+    assert model.coef == pytest.approx(result.params)
+    assert np.array(model.cov) == pytest.approx(result.normalized_cov_params)
+    assert float(np.sum((y - x @ result.params) ** 2 / (np.square(own) + tau2))) == pytest.approx(6, rel=1e-6)
+
+
+def test_rows_whose_errors_explain_their_scatter_leave_nothing_to_the_form():
+    model = fit_tps(weighted([0.8] * 9), "total_length", cap=False)
+    assert model.residual_sd_log == pytest.approx(0.8)
+    plain = fit_tps(rows_for("Mixtral 8x22B"), "total_length", cap=False)
+    assert model.coef == pytest.approx(plain.coef)
+
+
+def test_a_row_of_unknown_error_is_taken_to_have_the_typical_one():
+    some = fit_tps(weighted([None, 0.1, 0.3, 0.1, 0.3, 0.1, 0.3, 0.1, 0.3]), "roofline", cap=False)
+    typical = math.sqrt((0.1**2 + 0.3**2) / 2)
+    assert some == fit_tps(weighted([typical, 0.1, 0.3, 0.1, 0.3, 0.1, 0.3, 0.1, 0.3]), "roofline", cap=False)

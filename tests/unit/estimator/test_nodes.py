@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import yaml
 
-from estimator.nodes import NodeProfile, load_profile, profile_for_gpu, shipped_profiles
+from estimator.nodes import (
+    NodeProfile,
+    load_profile,
+    profile_for_gpu,
+    profile_for_published_gpu,
+    shipped_profiles,
+)
+from harness.power.simulated import PEAK_W
 
 H100 = load_profile("hgx-h100")
 
@@ -72,6 +79,25 @@ def test_the_simulated_node_is_consistent_from_idle_to_maximum():
     node = load_profile("simulated-node")
     assert node.node_watts(30) == pytest.approx(1000 * node.p_idle_kw)
     assert node.node_watts_std(200) == 0
+    assert node.gpu_limit_w == PEAK_W
+
+
+def test_the_limit_of_an_h100_is_that_of_its_datasheet():
+    assert H100.gpu_limit_w == 700
+    assert "datasheet" in H100.source
+
+
+@pytest.mark.parametrize("gpu_name", ["H100", "NVIDIA H100"])
+def test_a_published_name_that_leaves_the_variant_open_states_the_one_assumed(gpu_name):
+    profile, assumption = profile_for_published_gpu(gpu_name)
+    assert profile == H100
+    assert f"the table says only {gpu_name!r}: taken to be the SXM5 module" in assumption
+
+
+def test_an_exact_gpu_name_assumes_nothing_and_an_unknown_one_has_no_profile():
+    assert profile_for_published_gpu("NVIDIA H100 80GB HBM3") == (H100, "")
+    assert profile_for_published_gpu("NVIDIA H100 PCIe") is None
+    assert profile_for_published_gpu("B200") is None
 
 
 def test_a_profile_file_loads_by_path(tmp_path):

@@ -7,8 +7,10 @@ from estimator.presets import PRESETS, Parameter, get_preset
 def test_each_preset_gives_the_papers_distributions(name):
     preset = get_preset(name)
     assert preset.name == name
-    assert preset.node_power_kw(8).median == pytest.approx(0.6 * 11.3)
-    assert preset.node_power_kw(10).p95 == pytest.approx(0.9 * 14.1)
+    assert preset.power_share().median == pytest.approx(0.6)
+    assert preset.p_max_for(8) == 11.3
+    assert preset.p_max_for(10) == 14.1
+    assert preset.power_share().p95 == pytest.approx(0.9)
     assert preset.pue().p5 == 1.05
     assert preset.p_idle_kw.value == 2.7
     assert preset.lengths("traditional").median_output_tok == pytest.approx(300, abs=1)
@@ -45,4 +47,4 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name():
 
 def test_a_node_size_without_a_stated_maximum_is_refused():
     with pytest.raises(ValueError, match="nodes of 8, 10 GPUs, not 4"):
-        get_preset("corrected").node_power_kw(4)
+        get_preset("corrected").p_max_for(4)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from estimator.s1 import TpsRow, load_s1, match_s1_model, rows_for
+from estimator.s1 import TpsRow, load_s1, match_s1_model, read_tps_table, rows_for, s1_models
 
 REFERENCE = Path(__file__).parents[3] / "../shared/data/tps_benchmark_s1.csv"
 
@@ -107,3 +107,54 @@ def test_any_other_checkpoint_matches_nothing(model_id):
 )
 def test_a_stated_quantization_decides_over_the_id(model_id, quantization, name):
     assert match_s1_model(model_id, quantization) == name
+
+
+HEADER = "model,tensor_parallel,quantization,tps_tok_per_s,input_len_tok,output_len_tok,source"
+
+
+def table(*lines: str, header: str = HEADER) -> str:
+    return "\n".join([header, *lines]) + "\n"
+
+
+def test_a_table_may_order_its_columns_freely_and_carry_errors_and_others():
+    text = table(
+        "s,1.5,300,m,8,FP8,0.02,note,500",
+        "s,2.5,300,m,8,FP8,,note,600",
+        header="source,tps_tok_per_s,output_len_tok,model,tensor_parallel,quantization,tps_sd_log,remark,input_len_tok",
+    )
+    assert read_tps_table(text) == (
+        TpsRow("m", 8, "FP8", 1.5, 500, 300, "s", 0.02), TpsRow("m", 8, "FP8", 2.5, 600, 300, "s", None),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the table is empty: it needs a header"),
+        (HEADER + "\n", "the table is empty: it has no row"),
+        (table("m", header="model"), "column tensor_parallel: missing"),
+        (table(header=HEADER.replace("tps_tok_per_s", "tps_tok_per_min")),
+         r"column tps_tok_per_min: expected tps_tok_per_s \(output tokens per second of the whole node\)"),
+        (table(header=HEADER.replace("input_len_tok", "input_len_ktok")), "input_len_ktok: expected input_len_tok"),
+        (table(header=HEADER + ",output_len_ktok"), "column output_len_ktok: expected output_len_tok"),
+        (table(header=HEADER + ",model"), "column model: it is there twice"),
+        (table("m,8,FP8,1,5,5,s", "m,8,FP8,nan,5,5,s"), "row 2, column tps_tok_per_s: expected a .* number, got 'nan'"),
+        (table("m,8,FP8,-1,5,5,s"), "row 1, column tps_tok_per_s: expected a positive number, got '-1'"),
+        (table("m,8,FP8,inf,5,5,s"), "row 1, column tps_tok_per_s: expected a positive number"),
+        (table("m,8,FP8,fast,5,5,s"), "row 1, column tps_tok_per_s: expected a positive number, got 'fast'"),
+        (table("m,8,FP8,1,0,5,s"), "row 1, column input_len_tok: expected a positive number, got '0'"),
+        (table("m,8,FP8,1,5,5.5,s"), "row 1, column output_len_tok: expected a whole number, got '5.5'"),
+        (table("m,,FP8,1,5,5,s"), "row 1, column tensor_parallel: it is empty"),
+        (table("m,8,FP8,1,5"), "row 1: it has not as many fields as the header"),
+        (table("m,8,FP8,1,5,5,s,more"), "row 1: it has not as many fields as the header"),
+        (table("m,8,FP8,1,5,5,s,-0.1", header=HEADER + ",tps_sd_log"), "row 1, column tps_sd_log"),
+    ],
+)  # fmt: skip
+def test_a_table_that_makes_no_sense_is_refused_by_row_and_column(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_tps_table(text)
+
+
+def test_every_benchmarked_model_has_a_published_size():
+    assert {model.model for model in s1_models()} == {row.model for row in load_s1()}
+    assert all(0 < model.active_params_billions <= model.total_params_billions for model in s1_models())

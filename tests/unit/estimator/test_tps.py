@@ -33,16 +33,62 @@ def made(**changes) -> TpsModel:
     return replace(model, **changes)
 
 
+COEF = {
+    "oviedo": (7.0, -0.5, 0.25),
+    "total_length": (7.0, -0.5, 0.25),
+    "hinged": (7.0, -0.5, 0.25, -0.3, 0.2),
+    "roofline": (2e-4, 3e-5, 4e-8),
+    "constant": (7.0,),
+}
+
+
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
         ("oviedo", math.exp(7.0) * 400**-0.5 * 625**0.25),
         ("total_length", math.exp(7.0) * 1025**-0.5 * 625**0.25),
+        ("hinged", math.exp(7.0) * 400**-0.5 * 625**0.25 * (625 / 400 / math.exp(0.2)) ** -0.3),
+        ("roofline", 1 / (2e-4 + 3e-5 * 400 / 625 + 4e-8 * (400 + 312.5))),
         ("constant", math.exp(7.0)),
     ],
 )
 def test_each_form_predicts_its_formula(form, expected):
-    assert float(made(form=form).predict_tok_per_s(400, 625)) == pytest.approx(expected)
+    assert float(made(form=form, coef=COEF[form]).predict_tok_per_s(400, 625)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("form", COEF)
+def test_the_coefficient_error_of_each_form_is_that_of_small_steps_in_its_coefficients(form):
+    coef = COEF[form]
+    sd = [1e-3 * abs(value) for value in coef]
+    cov = tuple(tuple(s * s if i == j else 0.0 for j in range(len(sd))) for i, s in enumerate(sd))
+    model = made(form=form, coef=coef, cov=cov, residual_sd_log=0.1, dof=4)
+    variance = 0.1**2
+    for i, step in enumerate(sd):
+        moved = [
+            made(form=form, coef=tuple(v + sign * step * (i == j) for j, v in enumerate(coef))) for sign in (1, -1)
+        ]
+        up, down = (math.log(float(m.predict_tok_per_s(300, 900))) for m in moved)
+        variance += ((up - down) / 2) ** 2
+    assert float(model.predictive_sd_log(300, 900)) ** 2 == pytest.approx(variance, rel=1e-5)
+
+
+def test_the_interval_is_that_of_student_t_in_log_tps():
+    model = made(cov=((0.04, 0, 0), (0, 0, 0), (0, 0, 0)), residual_sd_log=0.3, dof=5)
+    low, high = model.interval_tok_per_s(400, 625, level=0.95)
+    centre, half = float(model.predict_tok_per_s(400, 625)), 2.5705818 * math.sqrt(0.13)
+    assert (float(low), float(high)) == pytest.approx((centre * math.exp(-half), centre * math.exp(half)), rel=1e-6)
+
+
+def test_without_degrees_of_freedom_there_is_no_interval():
+    low, high = made().interval_tok_per_s([400, 500], 625)
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, float("nan")])
+def test_a_level_that_is_no_probability_is_refused(level):
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        made().interval_tok_per_s(400, 625, level)
 
 
 def test_predictions_broadcast_and_never_pass_the_cap():
@@ -142,12 +188,15 @@ def test_a_saved_model_loads_equal(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "tps-model/2"}, "tps-model/2"),
+        ({"schema": "tps-model/1"}, "another version"),
         ({"schema": None}, "None"),
         ({"slope": 1.0}, "slope"),
         ({"gpus": 0}, "gpus"),
         ({"form": "cubic"}, "form"),
         ({"dof": 0}, "dof"),
+        ({"coef": [1.0, 2.0]}, "coef of oviedo must hold 3 numbers"),
+        ({"cov": [[1.0]]}, "cov of oviedo must be 3 rows of 3"),
+        ({"form": "roofline", "coef": [1e-4, -1e-5, 1e-8]}, "costs of at least 0"),
     ],
 )
 def test_a_file_of_another_schema_or_with_wrong_content_is_refused_by_path(tmp_path, change, message):
