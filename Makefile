@@ -1,6 +1,7 @@
 # make stress   set everything up and run the main job
 # make test     run the tests
 # make check    static checks: lint, format, types, import rules
+# make bench    what is timed: speed and memory against their limits
 # make lock     resolve the pinned versions in locks/ anew
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STACK := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup stress test check format lock clean
+.PHONY: setup stress test check bench format lock clean
 
 setup: $(VENV)/.ready-$(STACK)
 
@@ -36,6 +37,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m pytest -o python_files='bench_*.py' --capture=no tests/bench
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -10,7 +10,10 @@ import typer
 from harness import __version__
 from harness.commands.compare import compare
 from harness.commands.estimate import estimate
+from harness.commands.fleet import fleet
+from harness.commands.importing import import_
 from harness.commands.refit import refit
+from harness.commands.reproduce import reproduce
 from harness.commands.stress import stress
 from harness.errors import HarnessError
 
@@ -34,8 +37,9 @@ def _root(
         raise typer.Exit
 
 
-for command in (stress, compare, refit, estimate):
+for command in (stress, compare, refit, estimate, fleet, reproduce):
     app.command()(command)
+app.command("import")(import_)
 
 
 def main() -> None:

@@ -7,29 +7,87 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, print_json
+from harness.commands.options import JsonFlag, PresetOption, SeedOption, WorkersOption, print_json
 
 
 def estimate(
     model: Annotated[
         str | None,
-        typer.Option("--model", help="A model of Supplemental I, or 'baseline' for the pool above 200B."),
+        typer.Option("--model", help="A model of Supplemental I, or 'baseline' for the pool above 200B. Default: all."),
     ] = None,
     tps_model: Annotated[
         Path | None, typer.Option("--tps-model", help="TPS model file instead of a named model.")
     ] = None,
-    regime: Annotated[str, typer.Option("--regime", help="traditional or test-time.")] = "traditional",
-    preset: Annotated[str, typer.Option("--preset", help="oviedo2025-v1, oviedo2026-v2 or corrected.")] = "corrected",
-    node_profile: Annotated[str, typer.Option("--node-profile", help="Node of a --tps-model.")] = "hgx-h100",
-    samples: Annotated[int, typer.Option("--samples", min=100, help="Monte Carlo samples a model.")] = 1_000_000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
+    regime: Annotated[
+        str | None, typer.Option("--regime", help="traditional or test-time. Default: traditional.")
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", help="Workload instead of a regime, as for harness stress.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Tasks of several steps instead: agentic-coding, hard-problem, FILE.yaml."),
+    ] = None,
+    multiplier: Annotated[float, typer.Option("--multiplier", help="Factor on the output lengths.")] = 1.0,
+    preset: PresetOption = "corrected",
+    boundary: Annotated[
+        str, typer.Option("--boundary", help="gpu, node, or node-pue (the node times PUE).")
+    ] = "node-pue",
+    power_model: Annotated[
+        str,
+        typer.Option(
+            "--power-model",
+            help="independent of TPS, proportional to it (S.IV), or a FILE.json of measured pairs from refit.",
+        ),
+    ] = "independent",
+    intervention: Annotated[
+        list[str] | None,
+        typer.Option("--intervention", help="model, serving, hardware or line-of-sight; several multiply."),
+    ] = None,
+    alpha: Annotated[
+        list[str] | None, typer.Option("--alpha", help="Efficiency gain as P5-P95, such as 1.5-3; several multiply.")
+    ] = None,
+    node_profile: Annotated[
+        str, typer.Option("--node-profile", help="Node of a --tps-model, and GPU limits of --boundary gpu.")
+    ] = "hgx-h100",
+    samples: Annotated[int, typer.Option("--samples", help="Monte Carlo samples a model.")] = 1_000_000,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    figure_1: Annotated[
+        Path | None, typer.Option("--figure-1", help="Write the paper's Figure 1 (all models) as PNG or SVG.")
+    ] = None,
+    figure_2: Annotated[
+        Path | None, typer.Option("--figure-2", help="Write the paper's Figure 2 (gains of the pool) as PNG or SVG.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate Wh per query by Eq. 1 with the paper's distributions."""
     from harness.console.estimates import print_estimates
-    from harness.studies.estimates import estimate_document
+    from harness.studies.estimates import EstimateOptions, estimate_document
 
-    document = estimate_document(model, tps_model, regime, preset, node_profile, samples, seed)
+    options = EstimateOptions(
+        model=model,
+        tps_model=tps_model,
+        regime=regime,
+        workload=workload,
+        task=task,
+        multiplier=multiplier,
+        preset=preset,
+        boundary=boundary,
+        power_model=power_model,
+        gains=(*(intervention or ()), *(alpha or ())),
+        node_profile=node_profile,
+        samples=samples,
+        seed=seed,
+        workers=workers,
+    )
+    document = estimate_document(options)
+    if figure_1 or figure_2:
+        from harness.studies.estimate_figures import write_figure_1, write_figure_2
+
+        for path, write in ((figure_1, write_figure_1), (figure_2, write_figure_2)):
+            if path is not None:
+                write(options, path)
     if as_json:
         print_json(document)
     else:

@@ -1,14 +1,21 @@
-"""What several commands share: the option for JSON, and the printing of a JSON document."""
+"""What several commands share: common options, and the printing of a JSON document."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+PresetOption = Annotated[str, typer.Option("--preset", help="oviedo2025-v1, oviedo2026-v2 or corrected.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Threads; the answer does not depend on them. Default: all cores."),
+]
 
 
 def print_json(document: Any) -> None:
     """Print exactly one JSON document on standard output."""
-    print_json(document)
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -2,89 +2,259 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-import numpy as np
-
-from estimator.fit import fit_oviedo_preset
-from estimator.nodes import load_profile
+from estimator.distributions import LogNormal
+from estimator.energies import Energies, QueryEnergies
+from estimator.histogram import LogHistogram
+from estimator.interventions import combined, parse_gain
+from estimator.lengths import LengthDistribution
+from estimator.montecarlo import sample
+from estimator.nodes import NodeProfile, load_profile
+from estimator.power import IndependentPower, MeasuredPower, NodePower
+from estimator.power_fit import PowerFit
 from estimator.presets import Preset, Regime, get_preset
-from estimator.s1 import load_s1, rows_for
-from estimator.sampling import sample_pool_wh, sample_query_energy_wh
+from estimator.s1 import load_s1
+from estimator.served import BASELINE_MODELS, PowerAssumption, ServedModel, model_on_node, s1_model, sample_pool
+from estimator.tasks import TaskEnergies
 from estimator.tps import TpsModel
 from harness.errors import ConfigError, WorkloadError
+from harness.studies.tasks import find_task, task_energies, task_entry, task_notes
+from workloads.spec import load_workload
+from workloads.tasks import Task
 
 ESTIMATE_SCHEMA = "inference-energy/estimate/1"
 BASELINE = "baseline"
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p95": 0.95}
+DEFAULT_SAMPLES = 1_000_000
+
+BOUNDARIES = {"gpu": "gpu", "node": "node", "node-pue": "node x PUE"}
+_NO_PUE = LogNormal.constant(1.0)
 
 
-def estimate_document(
-    model: str | None,
-    tps_model: Path | None,
-    regime: str,
-    preset_name: str,
-    node_profile: str,
-    samples: int,
-    seed: int,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class EstimateOptions:
+    """What to estimate, as asked for on the command line."""
+
+    model: str | None = None
+    tps_model: Path | None = None
+    regime: str | None = None
+    workload: str | None = None
+    task: str | None = None
+    multiplier: float = 1.0
+    preset: str = "corrected"
+    boundary: str = "node-pue"
+    power_model: str = "independent"
+    gains: tuple[str, ...] = ()
+    node_profile: str = "hgx-h100"
+    samples: int = DEFAULT_SAMPLES
+    seed: int = 0
+    workers: int | None = None
+
+
+def estimate_document(options: EstimateOptions) -> dict[str, Any]:
     """Return the estimates asked for, as the document that ``--json`` prints; all models if none is named."""
-    if regime not in get_args(Regime):
-        raise ConfigError(f"unknown regime {regime!r}", fix=f"choose one of {', '.join(get_args(Regime))}")
-    if samples < 1:
-        raise ConfigError(f"samples = {samples}: at least one query must be drawn")
-    if model is not None and tps_model is not None:
-        raise ConfigError("model and tps-model exclude each other", fix="give one of them")
+    _check(options)
     try:
-        preset = get_preset(preset_name)
-        if tps_model is not None:
-            sampled = {f"file {tps_model}": _from_file(tps_model, preset, regime, node_profile, samples, seed)}
-        else:
-            names = [model] if model else [*dict.fromkeys(row.model for row in load_s1()), BASELINE]
-            sampled = {name: _named(name, preset, regime, samples, seed) for name in names}
+        study = _Study.resolve(options)
+        subjects = study.subjects(options)
+        estimates = [study.estimate(name, models) for name, models in subjects.items()]
     except (OSError, ValueError) as error:
         raise WorkloadError(str(error)) from error
-    estimates = [
-        {
-            "model": name,
-            "regime": regime,
-            "preset": preset.name,
-            "boundary": "node x PUE",
-            "wh_per_query": {
-                **dict(zip(QUANTILES, np.quantile(energy_wh, list(QUANTILES.values())).tolist(), strict=True)),
-                "mean": float(energy_wh.mean()),
-            },
+    return {
+        "schema": ESTIMATE_SCHEMA,
+        "samples_per_model": options.samples,
+        "seed": options.seed,
+        "estimates": estimates,
+    }
+
+
+def _check(options: EstimateOptions) -> None:
+    if options.regime is not None and options.regime not in get_args(Regime):
+        raise ConfigError(f"unknown regime {options.regime!r}", fix=f"choose one of {', '.join(get_args(Regime))}")
+    if sum(each is not None for each in (options.regime, options.workload, options.task)) > 1:
+        raise ConfigError("regime, workload and task exclude each other", fix="give one of them")
+    if options.task is not None and options.multiplier != 1:
+        raise ConfigError("a task has no multiplier", fix="change its median_output_tok in a profile of your own")
+    if options.model is not None and options.tps_model is not None:
+        raise ConfigError("model and tps-model exclude each other", fix="give one of them")
+    if options.boundary not in BOUNDARIES:
+        raise ConfigError(f"unknown boundary {options.boundary!r}", fix=f"choose one of {', '.join(BOUNDARIES)}")
+    if options.boundary == "gpu" and options.power_model != "independent":
+        raise ConfigError(
+            f"the power model {options.power_model!r} is of the whole node, the boundary asked for is its GPUs",
+            fix="use --boundary node or node-pue",
+        )
+    if options.samples < 1:
+        raise ConfigError(f"samples = {options.samples}: at least one query must be drawn")
+    if not 0 < options.multiplier < float("inf"):
+        raise ConfigError(f"multiplier = {options.multiplier}: it must be positive and finite")
+
+
+@dataclass(frozen=True)
+class _Study:
+    """The options resolved: everything that all estimates of one document share."""
+
+    options: EstimateOptions
+    preset: Preset
+    regime: Regime | None
+    lengths: LengthDistribution | Task
+    power: PowerAssumption
+    gain: LogNormal
+    profile: NodeProfile
+    workers: int
+
+    @classmethod
+    def resolve(cls, options: EstimateOptions) -> _Study:
+        preset = get_preset(options.preset)
+        regime: Regime | None = None
+        lengths: LengthDistribution | Task
+        if options.task is not None:
+            lengths = find_task(options.task)
+        elif options.workload is not None:
+            lengths = load_workload(options.workload).lengths(options.multiplier)
+        else:
+            regime = cast(Regime, options.regime or "traditional")
+            lengths = preset.lengths(regime, options.multiplier)
+        return cls(
+            options=options,
+            preset=preset,
+            regime=regime,
+            lengths=lengths,
+            power=_power_assumption(options.power_model),
+            gain=combined(map(parse_gain, options.gains)),
+            profile=load_profile(options.node_profile),
+            workers=options.workers or available_cores(),
+        )
+
+    def subjects(self, options: EstimateOptions) -> dict[str, tuple[ServedModel, ...]]:
+        """Return what to estimate by name; a pool has several models."""
+        if options.tps_model is not None:
+            name = f"file {options.tps_model}"
+            return {name: (model_on_node(name, TpsModel.load(options.tps_model), self.profile),)}
+        names = [options.model] if options.model else [*dict.fromkeys(row.model for row in load_s1()), BASELINE]
+        return {
+            name: tuple(s1_model(each, self.preset) for each in (BASELINE_MODELS if name == BASELINE else (name,)))
+            for name in names
         }
-        for name, energy_wh in sampled.items()
-    ]
-    return {"schema": ESTIMATE_SCHEMA, "samples_per_model": samples, "seed": seed, "estimates": estimates}
+
+    def estimate(self, name: str, models: Sequence[ServedModel]) -> dict[str, Any]:
+        """Return the entry of one model, or of several pooled in equal shares."""
+        energies = [self._energies(model) for model in models]
+        trim = len(models) > 1 and bool(self.preset.trimmed.value)
+        samples = self._draw(energies, trimmed=trim)
+        entry = {
+            "model": name,
+            "regime": self.regime,
+            "workload": self.options.workload,
+            "task": task_entry(self.lengths) if isinstance(self.lengths, Task) else None,
+            "multiplier": self.options.multiplier,
+            "preset": self.preset.name,
+            "boundary": BOUNDARIES[self.options.boundary],
+            "power_model": self.options.power_model,
+            "interventions": list(self.options.gains),
+            "alpha": {"p5": self.gain.p5, "p50": self.gain.median, "p95": self.gain.p95},
+            "lengths": _lengths_entry(self.lengths),
+            "wh_per_query": quantiles_wh(samples),
+            "monte_carlo_se_wh": standard_errors_wh(samples),
+            "trimmed": trim,
+            "extrapolated_share": max(self._extrapolated_share(model) for model in models),
+            "notes": self._notes(models, trimmed=trim),
+        }
+        if trim:
+            entry["untrimmed_wh_per_query"] = quantiles_wh(self._draw(energies, trimmed=False))
+        return entry
+
+    def _draw(self, energies: Sequence[Energies], *, trimmed: bool) -> LogHistogram:
+        if len(energies) == 1:
+            return sample(energies[0], self.options.samples, seed=self.options.seed, workers=self.workers)
+        return sample_pool(
+            energies, self.options.samples, seed=self.options.seed, workers=self.workers, trimmed=trimmed
+        )
+
+    def _energies(self, model: ServedModel) -> QueryEnergies | TaskEnergies:
+        pue = self.preset.pue() if self.options.boundary == "node-pue" else _NO_PUE
+        node_power = self._node_power(model)
+        if isinstance(self.lengths, Task):
+            return task_energies(self.lengths, model, node_power=node_power, pue=pue, gain=self.gain)
+        return model.energies(self.lengths, node_power, pue, self.gain)
+
+    def _extrapolated_share(self, model: ServedModel) -> float:
+        energies = self._energies(model)
+        if isinstance(energies, TaskEnergies):
+            return energies.extrapolated_share
+        return model.tps.extrapolated_share(cast(LengthDistribution, self.lengths))
+
+    def _node_power(self, model: ServedModel) -> NodePower:
+        if isinstance(self.power, MeasuredPower) and self.power.fit.gpus != model.tps.gpus:
+            raise ValueError(
+                f"the power model is of {self.power.fit.gpus} GPU(s), "
+                f"the throughput of {model.name} of {model.tps.gpus}"
+            )
+        if self.options.boundary != "gpu":
+            return model.node_power(self.preset, self.power)
+        if self.profile.gpu_limit_w is None:
+            raise ValueError(f"node profile {self.profile.name} states no gpu_limit_w, which the gpu boundary needs")
+        limit_kw = self.profile.gpu_limit_w * model.tps.gpus / 1000
+        return IndependentPower(self.preset.power_share().scaled(limit_kw))
+
+    def _notes(self, models: Sequence[ServedModel], *, trimmed: bool) -> list[str]:
+        notes = [f"{model.name}: {note}" for model in models for note in model.tps.notes]
+        if isinstance(self.lengths, Task):
+            energies = {model.name: self._energies(model) for model in models}
+            notes += task_notes(self.lengths, cast(dict[str, TaskEnergies], energies))
+        notes.append("the quantiles are of single queries; they leave out the error of the throughput model")
+        if isinstance(self.power, MeasuredPower):
+            fit, (low, high) = self.power.fit, self.power.fit.tps_range_tok_per_s
+            notes.append(
+                f"power measured on {fit.model} ({fit.boundary}) at {low:,.0f} to {high:,.0f} tok/s: {fit.source}"
+            )
+            notes += fit.notes
+        if trimmed:
+            notes.append("quantiles and mean are of samples trimmed as the published ones; see untrimmed_wh_per_query")
+        if self.options.boundary == "gpu":
+            notes.append("gpu boundary: the paper's share of P_max, applied to the sum of the GPUs' power limits")
+        return notes
 
 
-def _named(name: str, preset: Preset, regime: Any, samples: int, seed: int) -> np.ndarray[Any, Any]:
-    rng = np.random.default_rng(seed)
-    if name == BASELINE:
-        return sample_pool_wh(rng, samples, preset=preset, regime=regime)
-    rows = rows_for(name)
-    return sample_query_energy_wh(
-        rng,
-        samples,
-        node_power_kw=preset.node_power_kw(rows[0].gpus),
-        pue=preset.pue(),
-        lengths=preset.lengths(regime),
-        tps=fit_oviedo_preset(rows),
-    )
+def _lengths_entry(lengths: LengthDistribution | Task) -> dict[str, float] | None:
+    if isinstance(lengths, Task):
+        return None
+    return {
+        "mean_input_tok": lengths.mean_input_tok,
+        "mean_output_tok": lengths.mean_output_tok,
+        "median_output_tok": lengths.median_output_tok,
+    }
 
 
-def _from_file(
-    path: Path, preset: Preset, regime: Any, node_profile: str, samples: int, seed: int
-) -> np.ndarray[Any, Any]:
-    profile, tps = load_profile(node_profile), TpsModel.load(path)
-    return sample_query_energy_wh(
-        np.random.default_rng(seed),
-        samples,
-        node_power_kw=preset.power_share().scaled(profile.p_max_share_kw(profile.share(tps.gpus))),
-        pue=preset.pue(),
-        lengths=preset.lengths(regime),
-        tps=tps,
+def quantiles_wh(samples: LogHistogram) -> dict[str, float]:
+    """Return the quantiles P5 to P95 and the mean in Wh."""
+    return {name: samples.quantile_wh(q) for name, q in QUANTILES.items()} | {"mean": samples.mean_wh}
+
+
+def standard_errors_wh(samples: LogHistogram) -> dict[str, float]:
+    """Return the Monte Carlo standard error in Wh of each quantile and of the mean."""
+    return {name: samples.quantile_se_wh(q) for name, q in QUANTILES.items()} | {"mean": samples.mean_se_wh}
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _power_assumption(text: str) -> PowerAssumption:
+    if text in ("independent", "proportional"):
+        return cast(PowerAssumption, text)
+    if text.endswith(".json"):
+        fit = PowerFit.load(Path(text))
+        if fit.boundary == "gpu":
+            raise ValueError(f"{text} holds the power of GPUs alone, Eq. 1 takes that of a node")
+        return MeasuredPower(fit)
+    raise ConfigError(
+        f"unknown power model {text!r}",
+        fix="choose independent, proportional, or the .json file of harness refit --power-out",
     )

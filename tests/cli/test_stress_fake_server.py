@@ -80,7 +80,7 @@ class Going:
 def tps_model(folder: Path) -> Path:
     """Write a TPS model, which spares a run its calibration."""
     model = TpsModel(
-        model="scripted", form="constant", coef=(7.0, 0.0, 0.0), cov=None, residual_sd_log=None, dof=0,
+        model="scripted", form="constant", coef=(7.0,), cov=None, residual_sd_log=None, dof=0,
         cap_tok_per_s=None, n_rows=1, gpus=1, input_range_tok=(1, 1), output_range_tok=(1, 1), source="made up",
     )  # fmt: skip
     model.save(folder / "tps.json")

@@ -42,7 +42,7 @@ def plan_of(devices=(), *, boundary="node_modelled", profile="simulated-node", t
 def constant_tps(tps=1_000.0, gpus=1):
     """A throughput model that is the same at every length."""
     return TpsModel(
-        model="m", form="constant", coef=(math.log(tps), 0.0, 0.0), cov=None, residual_sd_log=None, dof=0,
+        model="m", form="constant", coef=(math.log(tps),), cov=None, residual_sd_log=None, dof=0,
         cap_tok_per_s=None, n_rows=1, gpus=gpus, input_range_tok=(1, 10_000), output_range_tok=(1, 100_000),
         source="made up",
     )  # fmt: skip

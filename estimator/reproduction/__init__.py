@@ -1,0 +1,1 @@
+"""Our value of every published claim: what a quantity's name stands for, and the table of all claims."""
