@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator.distributions import LogNormal
-from estimator.energies import query_energies
 from estimator.eq1 import Eq1Terms, energy_per_query_wh
 from estimator.lengths import LengthDistribution
-from estimator.montecarlo import sample
-from estimator.power import IndependentPower
-from estimator.tps import TpsModel
+from estimator.power.node_power import IndependentPower
+from estimator.queries.energies import query_energies
+from estimator.queries.montecarlo import sample
+from estimator.throughput.tps import TpsModel
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
-from estimator.tps import TpsModel
+from estimator.throughput.tps import TpsModel
 from harness.config import StressConfig
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.power.base import DeviceIdentity

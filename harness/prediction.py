@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from estimator.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
 from estimator.lengths import LengthDistribution
 from estimator.predict import PredictionInputs, predict_mean
 from estimator.presets import get_preset
-from estimator.s1 import TpsRow, match_s1_model, rows_for
-from estimator.tps import TpsModel
+from estimator.throughput.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
+from estimator.throughput.s1 import TpsRow, match_s1_model, rows_for
+from estimator.throughput.tps import TpsModel
 from harness.plan import Plan
 from results.schema import CellResult, StoredPrediction
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from estimator.names import unknown_name_error
-from estimator.tasks import TaskShape
+from estimator.queries.tasks import TaskShape
 from workloads.traces import WorkloadFileError
 
 

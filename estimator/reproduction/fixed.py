@@ -8,16 +8,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from estimator.beta import LOAD_SHAPE
-from estimator.claims import load_claims
 from estimator.eq1 import energy_per_query_wh
-from estimator.interventions import INTERVENTIONS
+from estimator.fleet.beta import LOAD_SHAPE
+from estimator.fleet.references import DATA_CENTRE_MW, DATA_CENTRE_UTILISATION, daily_references
 from estimator.presets import Regime
-from estimator.references import DATA_CENTRE_MW, DATA_CENTRE_UTILISATION, daily_references
+from estimator.queries.interventions import INTERVENTIONS
+from estimator.queries.served import BASELINE_MODELS, TOP_SHARE
+from estimator.reproduction.claims import load_claims
 from estimator.reproduction.recipe import Estimate, Recipe
 from estimator.reproduction.sampled import LONG_SHARE, QUERIES_PER_DAY, Figure, Quantity, beta
-from estimator.s1 import load_s1, rows_for
-from estimator.served import BASELINE_MODELS, TOP_SHARE
+from estimator.throughput.s1 import load_s1, rows_for
 
 S3_INPUT_TOK = (1000.0, 5000.0)
 """The two further input lengths of S.III."""
@@ -162,4 +162,4 @@ FIXED: Mapping[str, Quantity] = MappingProxyType(
         "s1.nemotron_over_deepseek": _nemotron_over_deepseek,
     }
 )
-"""Every other form of a quantity, by its name in ``estimator.claims.QUANTITY_FORMS``."""
+"""Every other form of a quantity, by its name in ``estimator.reproduction.claims.QUANTITY_FORMS``."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from estimator.energies import QueryEnergies
-from estimator.histogram import LogHistogram, pooled
-from estimator.interventions import INTERVENTIONS, combined
-from estimator.montecarlo import sample
 from estimator.presets import Preset, Regime
-from estimator.served import BASELINE_MODELS, ServedModel, s1_model, trimmed_twice
+from estimator.queries.energies import QueryEnergies
+from estimator.queries.histogram import LogHistogram, pooled
+from estimator.queries.interventions import INTERVENTIONS, combined
+from estimator.queries.montecarlo import sample
+from estimator.queries.served import BASELINE_MODELS, ServedModel, s1_model, trimmed_twice
 
 Stat = Literal["mean", "p5", "p25", "p50", "p75", "p95"]
 

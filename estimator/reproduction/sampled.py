@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from estimator.beta import LOAD_SHAPE, NETWORK, REDUNDANCY, Beta, load_shape_factor
-from estimator.claims import load_claims
-from estimator.fleet import Fleet, QueryClass
+from estimator.fleet.beta import LOAD_SHAPE, NETWORK, REDUNDANCY, Beta, load_shape_factor
+from estimator.fleet.total import Fleet, QueryClass
 from estimator.presets import Preset, Regime
+from estimator.reproduction.claims import load_claims
 from estimator.reproduction.recipe import Estimate, Recipe
 from estimator.reproduction.supplements import (
     input_length_change,
@@ -144,4 +144,4 @@ SAMPLED: Mapping[str, Quantity] = MappingProxyType(
         ),
     }
 )
-"""Every form of a quantity that needs the energy of queries, by its name in ``estimator.claims.QUANTITY_FORMS``."""
+"""Every form of a quantity that needs the energy of queries, by its name in ``QUANTITY_FORMS``."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import brentq
 
-from estimator.energies import QueryEnergies
 from estimator.lengths import LengthDistribution
-from estimator.power import ProportionalPower
+from estimator.power.node_power import ProportionalPower
 from estimator.presets import Regime
+from estimator.queries.energies import QueryEnergies
+from estimator.queries.served import TOP_SHARE, ServedModel
 from estimator.reproduction.recipe import Estimate, Recipe
-from estimator.s1 import rows_for
-from estimator.served import TOP_SHARE, ServedModel
+from estimator.throughput.s1 import rows_for
 
 
 def energies_counting_prefill_twice(

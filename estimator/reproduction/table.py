@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from estimator.claims import Boundary, Claim, fill_template, parse_quantity
 from estimator.presets import get_preset
+from estimator.reproduction.claims import Boundary, Claim, fill_template, parse_quantity
 from estimator.reproduction.fixed import FIXED
 from estimator.reproduction.recipe import Estimate, Recipe
 from estimator.reproduction.sampled import SAMPLED, Figure, Quantity
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType({**SAMPLED, **FIXED})
-"""How to compute every form of ``estimator.claims.QUANTITY_FORMS`` but ``none``."""
+"""How to compute every form of ``estimator.reproduction.claims.QUANTITY_FORMS`` but ``none``."""
 
 TOLERANCE = 0.10
 """Relative difference above which a claim counts as not reproduced."""
@@ -54,7 +54,7 @@ class Row:
 class Reproduction:
     """Our values by the presets' recipes; ``samples`` is the number drawn for each model and case.
 
-    >>> from estimator.claims import load_claims
+    >>> from estimator.reproduction.claims import load_claims
     >>> claim = next(claim for claim in load_claims() if claim.id == "token-ratio")
     >>> round(Reproduction(samples=1, seed=0).row(claim).ratio[0], 3)
     1.111

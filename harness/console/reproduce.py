@@ -7,7 +7,7 @@ from typing import Any, get_args
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from estimator.claims import Kind
+from estimator.reproduction.claims import Kind
 from harness.console.terminal import stdout_console
 
 _TITLES = {

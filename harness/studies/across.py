@@ -21,7 +21,7 @@ from estimator.agreement import (
 )
 from estimator.names import unknown_name_error
 from estimator.presets import Regime, get_preset
-from estimator.tps import TpsModel
+from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, StoreError, WorkloadError
 from harness.prediction import PRESET
 from harness.studies.compared import ComparedCell, cells_of_run

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from estimator.interventions import INTERVENTIONS
 from estimator.presets import Regime, get_preset
+from estimator.queries.interventions import INTERVENTIONS
 from harness.errors import ConfigError, StoreError
 from harness.studies.estimates import BASELINE, BOUNDARIES, EstimateOptions, estimate_document
 from results.figures.energy import Spread, energy_figure

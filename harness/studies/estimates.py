@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from estimator.distributions import LogNormal
-from estimator.energies import Energies, QueryEnergies
-from estimator.histogram import LogHistogram
-from estimator.interventions import combined, parse_gain
 from estimator.lengths import LengthDistribution
-from estimator.montecarlo import sample
 from estimator.nodes import NodeProfile, load_profile
-from estimator.power import IndependentPower, MeasuredPower, NodePower
-from estimator.power_fit import PowerFit
+from estimator.power.node_power import IndependentPower, MeasuredPower, NodePower
+from estimator.power.power_fit import PowerFit
 from estimator.presets import Preset, Regime, get_preset
-from estimator.s1 import load_s1
-from estimator.served import BASELINE_MODELS, PowerAssumption, ServedModel, model_on_node, s1_model, sample_pool
-from estimator.tasks import TaskEnergies
-from estimator.tps import TpsModel
+from estimator.queries.energies import Energies, QueryEnergies
+from estimator.queries.histogram import LogHistogram
+from estimator.queries.interventions import combined, parse_gain
+from estimator.queries.montecarlo import sample
+from estimator.queries.served import BASELINE_MODELS, PowerAssumption, ServedModel, model_on_node, s1_model, sample_pool
+from estimator.queries.tasks import TaskEnergies
+from estimator.throughput.s1 import load_s1
+from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, WorkloadError
 from harness.studies.tasks import find_task, task_energies, task_entry, task_notes
 from workloads.spec import load_workload

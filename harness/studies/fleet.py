@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from estimator.distributions import LogNormal
-from estimator.fleet import Fleet, QueryClass
-from estimator.footprint import CARBON_BOUNDARY, WATER_BOUNDARY, carbon_tonnes, water_litres
-from estimator.interventions import INTERVENTIONS
-from estimator.references import daily_references
-from estimator.tasks import TaskEnergies
+from estimator.fleet.footprint import CARBON_BOUNDARY, WATER_BOUNDARY, carbon_tonnes, water_litres
+from estimator.fleet.references import daily_references
+from estimator.fleet.total import Fleet, QueryClass
+from estimator.queries.interventions import INTERVENTIONS
+from estimator.queries.tasks import TaskEnergies
 from harness.errors import ConfigError, StoreError, WorkloadError
 from harness.studies.estimates import QUANTILES, available_cores, quantiles_wh, standard_errors_wh
 from harness.studies.fleet_options import LONG, TRADITIONAL, FleetInputs, FleetOptions

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from estimator.beta import LOAD_SHAPE, NETWORK, REDUNDANCY, Beta, load_shape_factor
 from estimator.distributions import LogNormal
-from estimator.energies import QueryEnergies
-from estimator.fleet import Fleet, QueryClass
-from estimator.interventions import combined, parse_gain
+from estimator.fleet.beta import LOAD_SHAPE, NETWORK, REDUNDANCY, Beta, load_shape_factor
+from estimator.fleet.total import Fleet, QueryClass
 from estimator.presets import Preset, Regime, get_preset
+from estimator.queries.energies import QueryEnergies
+from estimator.queries.interventions import combined, parse_gain
+from estimator.queries.served import BASELINE_MODELS, ServedModel, s1_model
+from estimator.queries.tasks import TaskEnergies
 from estimator.ranges import parse_log_normal, parse_range
-from estimator.served import BASELINE_MODELS, ServedModel, s1_model
-from estimator.tasks import TaskEnergies
 from harness.errors import ConfigError, WorkloadError
 from harness.studies.estimates import BASELINE
 from harness.studies.tasks import find_task, task_energies

@@ -10,18 +10,22 @@ from math import ceil, floor, log
 import numpy as np
 
 from estimator.agreement import PartialTerms, Rung
-from estimator.fit import fit_oviedo_preset
 from estimator.lengths import LengthDistribution, exponential_lengths
 from estimator.nodes import profile_for_published_gpu
 from estimator.predict import PredictionInputs, predict_mean
 from estimator.presets import Regime, get_preset
-from estimator.s1 import load_s1, match_s1_model, rows_for
-from estimator.tps import TpsModel
+from estimator.throughput.fit import fit_oviedo_preset
+from estimator.throughput.s1 import load_s1, match_s1_model, rows_for
+from estimator.throughput.tps import TpsModel
 from harness.prediction import PRESET, S1_ENGINE
 from harness.studies.compared import ComparedCell, PredictedEnergy
 from results.imported import ImportedCell, ImportedCells
 
 H100_PROFILE = "hgx-h100"
+BYTES_PER_PARAMETER = {
+    "fp8": 1.0, "bfloat16": 2.0, "bf16": 2.0, "float16": 2.0, "fp16": 2.0, "mxfp4": 0.53, "int4": 0.5,
+}  # fmt: skip
+"""By the number format of the weights; mxfp4 carries a scale for every 32 values."""
 IN_SAMPLE = "the prediction's TPS was fitted to this very row"
 LENGTH_BY_CONSTRUCTION = "0 by construction: the prediction is made at the measured mean length"
 PUE_BY_CONSTRUCTION = "0 by construction: at the gpu boundary PUE is 1 on both sides"
@@ -191,25 +195,32 @@ def _choose_tps(cell: ImportedCell, given: Assumptions) -> TpsChoice:
         if s1_name is None
         else f"Supplemental I has {s1_name} on {rows_for(s1_name)[0].gpus} GPUs, this server has {gpus}"
     )
-    active = cell.active_params_billions
-    if active is None:
-        return TpsChoice(None, f"{why_not_s1}, and without activated parameters no population model applies")
+    weight_gb = _weight_gb(cell)
+    if weight_gb is None:
+        return TpsChoice(None, f"{why_not_s1}, and without the size of its weights no population model applies")
     try:
         return TpsChoice(
-            _population_model(active, gpus),
-            f"population of models, at {active:g} billion activated parameters on {gpus} GPU(s)",
+            _population_model(weight_gb, gpus),
+            f"population of models, at {weight_gb:g} GB of weights on {gpus} GPU(s)",
             in_sample,
-            (f"{why_not_s1}: TPS comes from the population of models by activated parameters",),
+            (f"{why_not_s1}: TPS comes from the population of models by the size of the weights",),
         )
     except ValueError as error:
         return TpsChoice(None, f"{why_not_s1}, and the population model does not apply: {error}")
 
 
-@cache
-def _population_model(active_params_billions: float, gpus: int) -> TpsModel:
-    from estimator.pooling import population_model
+def _weight_gb(cell: ImportedCell) -> float | None:
+    bytes_each = BYTES_PER_PARAMETER.get((cell.server.precision or "").casefold())
+    if bytes_each is None or cell.total_params_billions is None:
+        return None
+    return bytes_each * cell.total_params_billions
 
-    return population_model(active_params_billions, gpus)
+
+@cache
+def _population_model(weight_gb: float, gpus: int) -> TpsModel:
+    from estimator.throughput.pooling import population_model
+
+    return population_model(weight_gb, gpus)
 
 
 def _may_be_h100(cell: ImportedCell) -> bool:

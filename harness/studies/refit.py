@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from estimator.fit import fit_tps
-from estimator.forms import REFIT_FORMS, FormName, InsufficientRowsError
-from estimator.power_fit import PowerFit
-from estimator.s1 import TpsRow, rows_named
-from estimator.selection import FormScore, NestedScore, nested_leave_one_out, rank_forms
-from estimator.tps import TpsModel
+from estimator.power.power_fit import PowerFit
+from estimator.throughput.fit import fit_tps
+from estimator.throughput.forms import REFIT_FORMS, FormName, InsufficientRowsError
+from estimator.throughput.s1 import TpsRow, rows_named
+from estimator.throughput.selection import FormScore, NestedScore, nested_leave_one_out, rank_forms
+from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, StoreError, WorkloadError
 from harness.studies.refit_pooled import fit_all_pooled
 from harness.studies.refit_report import Fitted, report

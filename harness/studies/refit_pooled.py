@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from estimator.forms import FORMS, FormName, InsufficientRowsError
-from estimator.pooling import (
+from estimator.throughput.forms import FORMS, FormName, InsufficientRowsError
+from estimator.throughput.pooling import (
     POOLED_FORMS,
     ModelOut,
     Population,
@@ -20,9 +20,9 @@ from estimator.pooling import (
     population,
     well_determined,
 )
-from estimator.s1 import TpsRow
-from estimator.selection import LEVEL, FormScore, HeldOut, held_out_error, leave_one_out
-from estimator.tps import TpsModel
+from estimator.throughput.s1 import TpsRow
+from estimator.throughput.selection import LEVEL, FormScore, HeldOut, held_out_error, leave_one_out
+from estimator.throughput.tps import TpsModel
 
 GIVEN_ROWS = (2, 3)
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from estimator.diagnostics import Diagnostics, diagnose
-from estimator.fit import fit_rows, fit_tps
-from estimator.forms import FORMS, FormName, InsufficientRowsError
-from estimator.joules import JouleSplit
-from estimator.s1 import TpsRow
-from estimator.selection import LEVEL, FormScore, HeldOutError, NestedScore, score_form
-from estimator.tps import TpsModel
+from estimator.power.joules import JouleSplit
+from estimator.throughput.diagnostics import Diagnostics, diagnose
+from estimator.throughput.fit import fit_rows, fit_tps
+from estimator.throughput.forms import FORMS, FormName, InsufficientRowsError
+from estimator.throughput.s1 import TpsRow
+from estimator.throughput.selection import LEVEL, FormScore, HeldOutError, NestedScore, score_form
+from estimator.throughput.tps import TpsModel
 from harness.studies.refit_pooled import PooledModels, score_over_models
 
 SCHEMA = "inference-energy/refit/1"

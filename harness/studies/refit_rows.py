@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from estimator.forms import InsufficientRowsError
-from estimator.joules import EnergyCell, JouleSplit, split_joules
-from estimator.power_fit import PowerFit, fit_power
-from estimator.s1 import TpsRow, read_tps_table
+from estimator.power.joules import EnergyCell, JouleSplit, split_joules
+from estimator.power.power_fit import PowerFit, fit_power
+from estimator.throughput.forms import InsufficientRowsError
+from estimator.throughput.s1 import TpsRow, read_tps_table
 from harness.analysis import analyse_run, open_run
 from harness.errors import WorkloadError
 from harness.prediction import tps_rows

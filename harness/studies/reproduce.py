@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from estimator.claims import load_claims
+from estimator.reproduction.claims import load_claims
 from estimator.reproduction.sampled import Figure
 from estimator.reproduction.table import Reproduction, Row, Verdict, estimates
 from harness.errors import ConfigError

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator.distributions import LogNormal
-from estimator.energies import NO_GAIN
-from estimator.power import NodePower
-from estimator.served import ServedModel
-from estimator.tasks import TaskEnergies
+from estimator.power.node_power import NodePower
+from estimator.queries.energies import NO_GAIN
+from estimator.queries.served import ServedModel
+from estimator.queries.tasks import TaskEnergies
 from harness.errors import WorkloadError
 from workloads.tasks import Task, load_task
 

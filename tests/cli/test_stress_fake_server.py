@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from estimator.tps import TpsModel
+from estimator.throughput.tps import TpsModel
 from results.schema import RESULT_SCHEMA, Manifest, RunResult, StoredPrediction
 from results.store import RunReader
 from tests.cli.command import ROOT, Ended, ended, environment, processes_naming, run_harness, start_harness

@@ -3,10 +3,11 @@
 import csv
 import math
 import random
-from pathlib import Path
+
+from tests.paths import S1_TABLE
 
 Z95 = 1.6448536269514722
-TABLE = Path(__file__).parents[3] / "estimator" / "data" / "tps_s1.csv"
+TABLE = S1_TABLE
 P_MAX_KW = {8: 11.3, 10: 14.1}
 MEDIAN_OUTPUT_TOK = {"traditional": 300, "test-time": 5000}
 

@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from estimator.distributions import LogNormal
-from estimator.fit import fit_oviedo_preset, fit_tps
 from estimator.lengths import exponential_lengths, fixed_lengths
 from estimator.predict import PredictionInputs, predict_mean
-from estimator.s1 import TpsRow, rows_for
-from estimator.tps import TpsModel
+from estimator.throughput.fit import fit_oviedo_preset, fit_tps
+from estimator.throughput.s1 import TpsRow, rows_for
+from estimator.throughput.tps import TpsModel
 
 MODEL_405B = fit_tps(rows_for("Llama 3.1 405B"), "oviedo", cap=True)
 INPUTS = PredictionInputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from estimator.nodes import load_profile
-from estimator.tps import TpsModel
+from estimator.throughput.tps import TpsModel
 from harness.config import StressConfig
 from harness.plan import Plan, Timing
 from harness.power.base import DeviceIdentity

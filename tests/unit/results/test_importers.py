@@ -1,17 +1,17 @@
 import csv
 import hashlib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from results.imported import ImportedCells, load_cells
 from results.importers import import_table
+from tests.paths import S1_TABLE, SHARED
 from tests.unit.results.published_tables import LLAMA_405B, MLENERGY_HEADER, few_slots, mlenergy_row, table
 
-DATA = Path(__file__).parents[4] / "shared/data"
+DATA = SHARED / "data"
 QWEN = DATA / "measured/mlenergy_v3_h100_qwen3.csv"
-S1 = Path(__file__).parents[3] / "estimator/data/tps_s1.csv"
+S1 = S1_TABLE
 
 
 @pytest.fixture

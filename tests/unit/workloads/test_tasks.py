@@ -2,8 +2,8 @@ import pytest
 import yaml
 
 from estimator.presets import get_preset
-from estimator.served import BASELINE_MODELS, s1_model
-from estimator.tasks import TaskEnergies, TaskShape
+from estimator.queries.served import BASELINE_MODELS, s1_model
+from estimator.queries.tasks import TaskEnergies, TaskShape
 from workloads.tasks import load_task, shipped_tasks
 from workloads.traces import WorkloadFileError
 

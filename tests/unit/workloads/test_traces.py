@@ -1,13 +1,13 @@
 import csv
 import hashlib
 import statistics
-from pathlib import Path
 
 import pytest
 
+from tests.paths import SHARED
 from workloads.traces import WorkloadFileError, read_azure
 
-REAL = Path(__file__).parents[4] / "shared/data/traces/AzureLLMInferenceTrace_conv.csv"
+REAL = SHARED / "data/traces/AzureLLMInferenceTrace_conv.csv"
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
 

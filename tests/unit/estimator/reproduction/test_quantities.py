@@ -5,7 +5,7 @@ from bisect import bisect_right
 
 import pytest
 
-from estimator.claims import QUANTITY_FORMS
+from estimator.reproduction.claims import QUANTITY_FORMS
 from estimator.reproduction.table import QUANTITIES, Reproduction, estimates
 from tests.unit.estimator import scalar_loop
 from tests.unit.estimator.scalar_loop import Z95

@@ -6,6 +6,7 @@ import pytest
 
 from estimator.lengths import fixed_lengths
 from estimator.presets import get_preset
+from estimator.queries.served import s1_model
 from estimator.reproduction.recipe import Recipe
 from estimator.reproduction.supplements import (
     energies_counting_prefill_twice,
@@ -14,7 +15,6 @@ from estimator.reproduction.supplements import (
     proportional_power_change,
     proportional_power_change_beside,
 )
-from estimator.served import s1_model
 from tests.unit.estimator import scalar_loop
 from tests.unit.estimator.scalar_loop import Z95
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from estimator.claims import load_claims
+from estimator.reproduction.claims import load_claims
 from estimator.reproduction.recipe import Estimate
 from estimator.reproduction.table import NO_REASON, Reproduction
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from estimator.fit import fit_oviedo_preset
-from estimator.s1 import rows_for
+from estimator.throughput.fit import fit_oviedo_preset
+from estimator.throughput.s1 import rows_for
 from harness.console.across import print_agreement
 from harness.console.imports import print_import
 from harness.errors import ConfigError, StoreError, WorkloadError
@@ -16,11 +16,12 @@ from harness.prediction import CALIBRATED
 from harness.studies import imported_prediction
 from harness.studies.across import agreement_document, compares_across, draw_agreement
 from harness.studies.imports import import_document, write_cells
+from tests.paths import S1_TABLE, SHARED
 from tests.unit.harness.synthetic_run import SyntheticRun
 from tests.unit.results.published_tables import LLAMA_405B, few_slots, mlenergy_row, table
 
-QWEN = Path(__file__).parents[5] / "shared/data/measured/mlenergy_v3_h100_qwen3.csv"
-S1 = Path(__file__).parents[4] / "estimator/data/tps_s1.csv"
+QWEN = SHARED / "data/measured/mlenergy_v3_h100_qwen3.csv"
+S1 = S1_TABLE
 LIMIT_W, PRIOR_MEDIAN, PRIOR_SIGMA = 8 * 700, 0.6, math.log(0.9 / 0.4) / (2 * 1.6448536)
 PRIOR_MEAN = PRIOR_MEDIAN * math.exp(PRIOR_SIGMA**2 / 2)
 
@@ -116,10 +117,10 @@ def test_a_regime_stated_for_a_task_makes_the_length_a_term(cells):
 @pytest.mark.parametrize(
     ("changed", "term", "said"),
     [
-        ({"num_gpus": 4, "activated_params_billions": ""}, "tps", "on 8 GPUs, this server has 4"),
+        ({"num_gpus": 4, "total_params_billions": ""}, "tps", "on 8 GPUs, this server has 4"),
         ({"gpu_model": "B200"}, "tps", "every shipped throughput row is of H100 GPUs"),
         ({"gpu_model": "B200"}, "power", "no node profile gives the power limit of B200"),
-        ({"weight_precision": "bfloat16", "activated_params_billions": ""}, "tps", "without activated parameters"),
+        ({"weight_precision": "bfloat16", "total_params_billions": ""}, "tps", "without the size of its weights"),
     ],
 )
 def test_a_term_without_a_prediction_says_why_and_the_others_remain(cells, changed, term, said):
@@ -133,24 +134,27 @@ def test_a_term_without_a_prediction_says_why_and_the_others_remain(cells, chang
     assert re.search(said, only(tally["ln_ratio"][term]["ladders_left_out"]))
 
 
-def test_a_model_without_rows_is_predicted_by_the_population_at_its_activated_parameters(cells, monkeypatch):
+def test_a_model_without_rows_is_predicted_by_the_population_at_the_size_of_its_weights(cells, monkeypatch):
     asked = []
 
-    def population(active, gpus):
-        asked.append((active, gpus))
+    def population(weight_gb, gpus):
+        asked.append((weight_gb, gpus))
         return fit_oviedo_preset(rows_for("Llama 3.1 70B"))
 
     monkeypatch.setattr(imported_prediction, "_population_model", population)
-    rows = (mlenergy_row(model_id="a/model", activated_params_billions=22.0, num_gpus=2), few_slots(num_gpus=2))
+    rows = (
+        mlenergy_row(model_id="a/model", total_params_billions=22.0, weight_precision="bfloat16", num_gpus=2),
+        few_slots(num_gpus=2),
+    )
     cell = compare(cells(*rows))["cells"][0]
     tps = float(fit_oviedo_preset(rows_for("Llama 3.1 70B")).predict_tok_per_s(500, 367))
     assert cell["predicted"]["tps_tok_per_s"] == pytest.approx(tps)
-    assert "22 billion activated parameters on 2 GPU(s)" in cell["predicted"]["tps_source"]
-    assert (22.0, 2) in asked
+    assert "44 GB of weights on 2 GPU(s)" in cell["predicted"]["tps_source"]
+    assert (44.0, 2) in asked
 
 
 def test_the_population_model_predicts_a_model_of_any_size(cells):
-    document = compare(cells(mlenergy_row(model_id="a/model", activated_params_billions=22.0), few_slots()))
+    document = compare(cells(mlenergy_row(model_id="a/model", total_params_billions=22.0), few_slots()))
     cell = next(cell for cell in document["cells"] if "a/model" in cell["cell"])
     energy = cell["predicted"]["wh_per_query"]
     assert 0 < energy["p5"] < energy["p95"]

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from estimator.power_fit import fit_power
+from estimator.power.power_fit import fit_power
 from estimator.presets import get_preset
 from harness.errors import ConfigError, WorkloadError
 from harness.studies.estimates import EstimateOptions, estimate_document

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from estimator.power_fit import PowerFit
-from estimator.tps import TpsModel
+from estimator.power.power_fit import PowerFit
+from estimator.throughput.tps import TpsModel
 from harness.cli import app
 from harness.errors import ConfigError, StoreError, WorkloadError
 from harness.studies.refit import RefitOptions, refit

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from estimator import montecarlo
-from estimator.claims import load_claims
+from estimator.queries import montecarlo
+from estimator.reproduction.claims import load_claims
 from harness.errors import ConfigError
 from harness.studies.reproduce import ReproduceOptions, reproduce_document
 
