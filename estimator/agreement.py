@@ -1,7 +1,9 @@
 """How well predictions agree with measurements, counted over independent groups of cells.
 
 A ladder is one server, model and task at several concurrency caps. A group is one server and model. Cells of a
-group share their errors, so a group counts once however many cells it has.
+group share their errors, so a group counts once however many cells it has. Counts and standard errors take groups as
+independent. Groups that share a part of their prediction, such as one prior of power, are less so: then the intervals
+over groups are too narrow as statements about other hardware.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Moments:
     standard_error: float | None
     sd: float | None
     sd_standard_error: float | None
-    """sd / sqrt(2 (n - 1)), which holds for normal values."""
+    """sd / sqrt(2 (n - 1)), which holds for many normal values; for two it is 6% too small on average."""
 
 
 def moments(values: Iterable[float]) -> Moments:
@@ -218,7 +220,9 @@ def by_group(comparisons: Iterable[Comparison]) -> tuple[GroupAgreement, ...]:
     """Return one figure per group, sorted by name.
 
     Logs are averaged over the group's ladders. The bounds are averaged alike, because the errors of power and
-    throughput are common to the ladders of one server and model and do not average out.
+    throughput are common to the ladders of one server and model and do not average out: where all errors move
+    together, the quantiles of a mean are the means of the quantiles. Where they move apart, the averaged bounds are too
+    wide, and such a group is covered more easily.
     """
     gathered: dict[str, list[Comparison]] = {}
     for comparison in comparisons:

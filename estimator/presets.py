@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -41,6 +41,23 @@ class Preset:
     p_idle_kw: Parameter
     trimmed: Parameter
     """Whether samples are trimmed before their quantiles are taken: 1 yes, 0 no."""
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return every parameter by its name, those of a mapping by ``name.key``.
+
+        >>> get_preset("oviedo2025-v1").parameters()["pue_p95"].provenance
+        'inferred'
+        >>> get_preset("corrected").parameters()["median_output_tok.test-time"].value
+        5000
+        """
+        named: dict[str, Parameter] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Parameter):
+                named[field.name] = value
+            elif isinstance(value, Mapping):
+                named |= {f"{field.name}.{key}": each for key, each in value.items()}
+        return named
 
     def p_max_for(self, gpus: int) -> float:
         """Return P_max in kW of a node of ``gpus``; raises ValueError where the paper states none."""

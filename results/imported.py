@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from estimator.problems import problems
 from results.schema import Document
 
 CELLS_SCHEMA: Literal["inference-energy/cells/1"] = "inference-energy/cells/1"
@@ -91,4 +92,4 @@ def load_cells(path: Path) -> ImportedCells:
     try:
         return ImportedCells.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} holds no imported cells ({CELLS_SCHEMA}): {error}") from error
+        raise ValueError(f"{path} holds no imported cells ({CELLS_SCHEMA}): {problems(error)}") from error

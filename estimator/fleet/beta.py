@@ -35,7 +35,9 @@ def load_shape_factor(*, low: float, high: float, idle_kw: float, peak_kw: float
 
 @dataclass(frozen=True)
 class Beta:
-    """The parts of beta, each a factor on energy of at least 1; those that are uncertain are log-normal.
+    """The parts of beta, each a factor on energy; the uncertain ones are log-normal with a P5 of at least 1.
+
+    Less than 5% of an uncertain part lies below 1, which no redundancy or network can be: what the shape costs.
 
     >>> load = load_shape_factor(low=0.5, high=1.0, idle_kw=2.7, peak_kw=11.3)
     >>> round(Beta(load, REDUNDANCY, NETWORK).total.mean, 3)

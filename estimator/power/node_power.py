@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri, stdtrit
 
 from estimator.distributions import LogNormal
 from estimator.power.power_fit import PowerFit
@@ -65,16 +67,33 @@ class ProportionalPower:
 
 @dataclass(frozen=True)
 class MeasuredPower:
-    """Power as fitted to measured pairs of throughput and node power."""
+    """Power as fitted to measured pairs of throughput and node power: the line is the mean, not the median.
+
+    >>> from estimator.power.power_fit import fit_power
+    >>> fit = fit_power([1000, 2000, 3000], [4.0, 4.7, 5.2], model="m", gpus=8, boundary="node", source="made up")
+    >>> round(MeasuredPower(fit).sigma_log, 3)
+    0.083
+    """
 
     fit: PowerFit
 
     @property
     def sigma_log(self) -> float:
-        """Residual standard deviation relative to the power at mid-range; 0 where the fit's error is unknown."""
-        middle_tok_per_s = sum(self.fit.tps_range_tok_per_s) / 2
-        return (self.fit.residual_sd_kw or 0.0) / float(self.fit.predict_kw(middle_tok_per_s))
+        """Spread whose P5-P95 is about the 90% prediction interval of the fit, relative to its power at mid-range.
+
+        The prediction variance, of residual and line, is averaged over the range of measured throughput; Student-t
+        widens it for few pairs. Beyond that range it is too small. 0 where the fit's error is unknown, as the
+        fit's ``notes`` then say.
+        """
+        fit = self.fit
+        if fit.cov is None or fit.residual_sd_kw is None:
+            return 0.0
+        tps = np.linspace(*fit.tps_range_tok_per_s, num=101)
+        line = np.column_stack([np.ones_like(tps), tps])
+        variance = fit.residual_sd_kw**2 + np.mean(np.einsum("ni,ij,nj->n", line, np.array(fit.cov), line))
+        middle_kw = float(fit.predict_kw(sum(fit.tps_range_tok_per_s) / 2))
+        return float(stdtrit(fit.dof, 0.95) / ndtri(0.95)) * math.sqrt(variance) / middle_kw
 
     def median_kw(self, tps_tok_per_s: FloatArray) -> FloatArray:
-        """Return the fitted power at each throughput; raises ValueError where the line is not positive."""
-        return self.fit.predict_kw(tps_tok_per_s)
+        """Return the median of the log-normal whose mean is the fitted power; ValueError where that is not positive."""
+        return self.fit.predict_kw(tps_tok_per_s) * math.exp(-(self.sigma_log**2) / 2)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from estimator.problems import problems
 from estimator.throughput.forms import InsufficientRowsError
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,6 +45,12 @@ class PowerFit:
         """Reject errors without the degrees of freedom behind them, and the reverse."""
         if not ((self.cov is None) == (self.residual_sd_kw is None) == (self.dof == 0)):
             raise ValueError("cov and residual_sd_kw must both be given with dof > 0, or neither with dof = 0")
+        for key, (low, high) in (
+            ("tps_range_tok_per_s", self.tps_range_tok_per_s),
+            ("power_range_kw", self.power_range_kw),
+        ):
+            if low > high:
+                raise ValueError(f"{key} falls from {low:g} to {high:g}")
 
     def predict_kw(self, tps_tok_per_s: npt.ArrayLike) -> FloatArray:
         """Return node power in kW at the given TPS, in its shape; outside ``tps_range_tok_per_s`` it extrapolates.
@@ -80,7 +87,7 @@ class PowerFit:
         try:
             return PowerFit.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {problems(error)}") from error
 
 
 def fit_power(
@@ -123,7 +130,11 @@ def fit_power(
             ((variance * (1 / n + centre**2 / spread), cross), (cross, variance / spread)),
             float(np.sqrt(variance)),
         )
-    unknown = () if dof else ("the line passes through both pairs: its error is unknown",)
+    unknown = (
+        ()
+        if dof
+        else ("the line passes through both pairs: its error is unknown, and left out of what is predicted with it",)
+    )
     return PowerFit(
         model=model, p0_kw=intercept, p1_kw_s_per_tok=slope, cov=cov, residual_sd_kw=sd, dof=dof, n_pairs=n, gpus=gpus,
         boundary=boundary, tps_range_tok_per_s=(float(tps.min()), float(tps.max())),

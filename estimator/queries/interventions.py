@@ -36,7 +36,8 @@ def parse_gain(text: str) -> LogNormal:
     given = _RANGE.fullmatch(text.strip())
     if given is None:
         if text[:1].isalpha():
-            raise unknown_name_error("intervention", text, INTERVENTIONS)
+            unknown = unknown_name_error("intervention", text, INTERVENTIONS)
+            raise ValueError(f"{unknown}; or give alpha as LOW-HIGH, its P5 and P95, such as 1.5-3")
         raise ValueError(f"alpha range {text!r} must be LOW-HIGH, its P5 and P95, such as 1.5-3")
     try:
         return LogNormal(float(given["low"]), float(given["high"]))

@@ -25,6 +25,9 @@ __all__ = ["InsufficientRowsError", "RowFit", "excess_variance", "fit_oviedo_pre
 
 FloatArray = npt.NDArray[np.float64]
 
+EXACT_SD_LOG = 1e-9
+"""Residual standard deviation of log TPS below which a form meets its rows but for rounding, as no measurement does."""
+
 
 @dataclass(frozen=True)
 class RowFit:
@@ -81,7 +84,9 @@ def fit_tps(rows: Sequence[TpsRow], form: FormName, *, cap: bool) -> TpsModel:
         input_range_tok=(min(inputs), max(inputs)),
         output_range_tok=(min(outputs), max(outputs)),
         source="; ".join(dict.fromkeys(row.source for row in rows)),
-        notes=("the largest observed TPS at every length: its error is unknown",) if fit is None else _notes(fit),
+        notes=("the largest observed TPS at every length: its error is unknown",)
+        if fit is None
+        else (*_notes(fit), *_copies(rows)),
     )
 
 
@@ -194,4 +199,14 @@ def _notes(fit: RowFit) -> tuple[str, ...]:
     if fit.dof == 0:
         n_rows = len(fit.points.log_tps)
         notes.append(f"as many coefficients as rows ({n_rows}): no degrees of freedom are left, its error is unknown")
+    elif fit.residual_sd_log is not None and fit.residual_sd_log < EXACT_SD_LOG:
+        notes.append("the form meets every row exactly, as no measurement would: its error of 0 is not to be believed")
     return tuple(notes)
+
+
+def _copies(rows: Sequence[TpsRow]) -> tuple[str, ...]:
+    n_copies = len(rows) - len(set(rows))
+    if n_copies == 0:
+        return ()
+    return (f"{n_copies} row(s) repeat another one exactly and are counted as measurements of their own: "
+            "if they are copies, all errors are too small",)  # fmt: skip

@@ -19,6 +19,11 @@ covariance of Laplace's approximation, (X' X / sigma^2 + diag(0, 1 / v))^-1. Whe
 chi-squared with n - 1 degrees of freedom, exceeds n - 1, the rows disagree with the population by more than
 expected, and all variances are multiplied by its ratio to n - 1 (Birge). The prior of a model never includes that
 model's own rows.
+
+The intervals are rather too wide than too narrow, by the floor under tau and by Birge's factor, which is never below 1:
+in simulated populations of two to six models, with one to three rows of a further one, those of nominal 90% hold
+92-99% of its other rows, the more the fewer models. A row's own error is added to sigma^2, which holds it already
+where the rows behind sigma^2 had errors like it.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator.throughput import shapes
-from estimator.throughput.fit import InsufficientRowsError, RowFit, excess_variance, fit_rows
+from estimator.throughput.fit import EXACT_SD_LOG, InsufficientRowsError, RowFit, excess_variance, fit_rows
 from estimator.throughput.forms import FORMS, FormName
 from estimator.throughput.s1 import TpsRow, load_s1, s1_models
 from estimator.throughput.selection import LEVEL
@@ -71,7 +76,8 @@ class Population:
 class ModelOut:
     """How well a model was predicted from a few of its rows and the shape of the other models alone.
 
-    Over all subsets of ``n_given`` rows and all rows left out of them.
+    Over all subsets of ``n_given`` rows and all rows left out of them. The subsets share rows: ``covered`` of
+    ``n_predicted`` are not independent, and no binomial interval holds for them.
     """
 
     model: str
@@ -109,7 +115,7 @@ def population(groups: Iterable[Sequence[TpsRow]], form: FormName) -> Population
     if len(fits) < MIN_MODELS:
         n_coef = len(FORMS[form].coefficient_names)
         raise InsufficientRowsError(
-            f"pooling the {form} form needs at least {MIN_MODELS} other models with {n_coef + MIN_DOF} or more rows "
+            f"pooling the {form} form needs at least {MIN_MODELS} models with {n_coef + MIN_DOF} or more rows "
             f"that determine it; there are {len(fits)}"
         )
     shapes, variances = np.array([_shape_and_variance(fit) for fit in fits.values()]).transpose(1, 2, 0)
@@ -122,13 +128,16 @@ def population(groups: Iterable[Sequence[TpsRow]], form: FormName) -> Population
 
 
 def well_determined(rows: Sequence[TpsRow], form: FormName) -> RowFit | None:
-    """Return the fit of a model's own rows if they determine every coefficient with ``MIN_DOF`` to spare."""
+    """Return the fit of a model's own rows if they determine coefficients and error, with ``MIN_DOF`` to spare.
+
+    Rows that the form meets exactly, such as copies of one another, do not determine its error.
+    """
     try:
         fit = fit_rows(rows, form)
     except InsufficientRowsError:
         return None
     free = len(fit.solution.free) == len(FORMS[form].coefficient_names)
-    return fit if free and fit.dof >= MIN_DOF and fit.residual_sd_log else None
+    return fit if free and fit.dof >= MIN_DOF and (fit.residual_sd_log or 0.0) > EXACT_SD_LOG else None
 
 
 def fit_pooled(rows: Sequence[TpsRow], common: Population) -> TpsModel:
@@ -210,7 +219,9 @@ def population_model(weight_gb: float, gpus: int) -> TpsModel:
     scatter about that line, Student-t with 3 degrees of freedom. The shape is the population's. TPS is taken as
     proportional to GPUs. All parameters count, not the activated ones alone: they take the memory that a batch needs,
     and predict the left-out model of the five better. This is an extrapolation, and its interval spans an order of
-    magnitude. Raises ValueError for a size or GPU count that is not positive.
+    magnitude. With any one of the five left out, the interval from the other four holds it, twice barely; five of five
+    says no more than that the coverage is above 0.47 (one-sided 97.5%). Raises ValueError for a size or GPU count that
+    is not positive.
 
     >>> low, high = population_model(70, gpus=8).interval_tok_per_s(500, 2000)
     >>> bool(5 < high / low < 50)

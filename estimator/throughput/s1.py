@@ -98,6 +98,8 @@ _COLUMNS = {
     "source": "where the row is from",
 }
 _OPTIONAL = {"tps_sd_log": "relative standard error of TPS"}
+_SMALLEST, _LARGEST = 1e-9, 1e9
+"""No server's throughput, length or relative error lies outside: such a number is a slip of unit or of the pen."""
 _STEMS = ("tps", "input_len", "output_len")
 
 
@@ -170,6 +172,8 @@ def _positive(number: int, fields: dict[str, str], column: str) -> float:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"row {number}, column {column}: expected a positive number, got {text!r}")
+    if not _SMALLEST <= value <= _LARGEST:
+        raise ValueError(f"row {number}, column {column}: {text} lies outside {_SMALLEST:g} to {_LARGEST:g}")
     return value
 
 

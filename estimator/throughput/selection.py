@@ -2,6 +2,10 @@
 
 The leave-one-out error of the form with the smallest one is too small, since the same rows chose it. The
 nested error is that of the whole procedure: for each row, choose a form on the others and predict this one.
+
+The prediction interval of a chosen form takes that form as given: it leaves out that the rows chose it. In simulations
+at the lengths of Supplemental I, with one of the forms true, intervals of nominal 90% hold 85-93% of new rows after
+the choice. The coverage counted in the nested error includes the choice.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from scipy.special import stdtrit
 
 from estimator.lengths import LengthDistribution
+from estimator.problems import problems
 from estimator.throughput.forms import FORMS, Form, FormName
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,6 +57,12 @@ class TpsModel:
             raise ValueError(f"cov of {self.form} must be {len(names)} rows of {len(names)} numbers")
         if not ((self.cov is None) == (self.residual_sd_log is None) == (self.dof == 0)):
             raise ValueError("cov and residual_sd_log must both be given with dof > 0, or neither with dof = 0")
+        for key, (low, high) in (
+            ("input_range_tok", self.input_range_tok),
+            ("output_range_tok", self.output_range_tok),
+        ):
+            if low > high:
+                raise ValueError(f"{key} falls from {low} to {high}")
         if self.form == "roofline" and not (min(self.coef) >= 0 and max(self.coef) > 0):
             raise ValueError("coef of roofline must be costs of at least 0, and not all 0")
 
@@ -176,7 +183,7 @@ class TpsModel:
         try:
             return TpsModel.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {problems(error)}") from error
 
 
 def _lengths(input_tok: npt.ArrayLike, output_tok: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

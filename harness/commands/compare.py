@@ -34,7 +34,10 @@ def compare(
         _one_run(inputs[0], as_json)
         return
     from harness.console.across import print_agreement
+    from harness.studies.checks import check_figure
 
+    if figure is not None:
+        check_figure(figure, "--figure")
     document = agreement_document(inputs, assume_input_tok=assume_input_tok, regimes=regime or (), tps_model=tps_model)
     if figure is not None:
         draw_agreement(document, figure)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, PresetOption, SeedOption, WorkersOption, print_json
+from harness.commands.options import JsonFlag, PresetOption, SamplesOption, SeedOption, WorkersOption, print_json
 
 
 def estimate(
@@ -50,7 +50,7 @@ def estimate(
     node_profile: Annotated[
         str, typer.Option("--node-profile", help="Node of a --tps-model, and GPU limits of --boundary gpu.")
     ] = "hgx-h100",
-    samples: Annotated[int, typer.Option("--samples", help="Monte Carlo samples a model.")] = 1_000_000,
+    samples: SamplesOption = 1e6,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     figure_1: Annotated[
@@ -81,10 +81,12 @@ def estimate(
         seed=seed,
         workers=workers,
     )
+    if figure_1 or figure_2:
+        from harness.studies.estimate_figures import check_figures, write_figure_1, write_figure_2
+
+        check_figures(options, {"--figure-1": figure_1, "--figure-2": figure_2})
     document = estimate_document(options)
     if figure_1 or figure_2:
-        from harness.studies.estimate_figures import write_figure_1, write_figure_2
-
         for path, write in ((figure_1, write_figure_1), (figure_2, write_figure_2)):
             if path is not None:
                 write(options, path)

@@ -9,6 +9,9 @@ import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 PresetOption = Annotated[str, typer.Option("--preset", help="oviedo2025-v1, oviedo2026-v2 or corrected.")]
+SamplesOption = Annotated[
+    float, typer.Option("--samples", help="Monte Carlo samples a model (of each case); a whole number, such as 1e6.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
 WorkersOption = Annotated[
     int | None,

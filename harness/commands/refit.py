@@ -30,7 +30,9 @@ def refit(
         bool, typer.Option("--pooled", help="Draw each model to the shape that the models of the table share.")
     ] = False,
     cap: Annotated[bool, typer.Option("--cap/--no-cap", help="Cap predictions at the largest observed TPS.")] = False,
-    out: Annotated[Path, typer.Option("--out", help="TPS model file to write.")] = Path("tps-model.json"),
+    out: Annotated[Path, typer.Option("--out", help="TPS model file to write; one that is there is replaced.")] = Path(
+        "tps-model.json"
+    ),
     power_out: Annotated[
         Path | None, typer.Option("--power-out", help="Also write the line through TPS and node power.")
     ] = None,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from harness.commands.options import JsonFlag, SeedOption, WorkersOption, print_json
+from harness.commands.options import JsonFlag, SamplesOption, SeedOption, WorkersOption, print_json
 
 
 def reproduce(
-    samples: Annotated[int, typer.Option("--samples", help="Monte Carlo samples a model and case.")] = 1_000_000,
+    samples: SamplesOption = 1e6,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     as_json: JsonFlag = False,

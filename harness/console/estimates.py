@@ -50,5 +50,7 @@ def _title(entry: dict[str, Any]) -> str:
     return title
 
 
-def _with_error(value: float, error: float) -> str:
+def _with_error(value: float, error: float | None) -> str:
+    if error is None:
+        return f"{value:#.3g} ±?"
     return f"{value:#.3g} ±{100 * error / value:.1g}%"

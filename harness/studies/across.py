@@ -68,8 +68,10 @@ def agreement_document(
     """Return measured beside predicted for every cell, and coverage, bias and spread over groups."""
     if assume_input_tok < 1:
         raise ConfigError(f"assume-input-tok = {assume_input_tok}: an input has at least 1 token")
+    _check_inputs(paths)
     given = Assumptions(assume_input_tok, _regimes(regimes), _load_tps_model(tps_model), seed)
     inputs, cells = _read(paths, given)
+    _check_tasks(given.regimes, cells)
     ladders = _ladders(cell for cell in cells if not cell.left_out)
     boundaries = sorted({cell.boundary for _, cell in ladders.values()})
     standing = {id(cell) for _, cell in ladders.values()}
@@ -102,10 +104,28 @@ def draw_agreement(document: dict[str, Any], path: Path) -> None:
         raise StoreError(f"cannot write {path}", why=error.strerror or str(error), fix="choose another path") from error
 
 
+def _check_inputs(paths: Sequence[Path]) -> None:
+    """Refuse what is not there, or there twice, before the first is read: each may take a while."""
+    for path in paths:
+        if not path.exists():
+            raise WorkloadError(f"there is no {path}", fix="give run folders, and files of harness import")
+        if sum(path.resolve() == other.resolve() for other in paths) > 1:
+            raise ConfigError(f"{path} is given twice", why="its cells would count twice", fix="give it once")
+
+
+def _check_tasks(regimes: Iterable[str], cells: Sequence[ComparedCell]) -> None:
+    tasks = {cell.task for cell in cells}
+    for task in regimes:
+        if task and task not in tasks:
+            raise ConfigError(str(unknown_name_error("task", task, tasks)), fix="--regime [TASK=]REGIME")
+
+
 def _regimes(texts: Sequence[str]) -> dict[str, Regime]:
     regimes: dict[str, Regime] = {}
     for text in texts:
         task, _, regime = text.rpartition("=")
+        if text.startswith("="):
+            raise ConfigError(f"--regime {text} names no task before its =", fix="--regime [TASK=]REGIME")
         if regime not in get_args(Regime):
             raise ConfigError(str(unknown_name_error("regime", regime, get_args(Regime))), fix="--regime [TASK=]REGIME")
         regimes[task] = cast(Regime, regime)

@@ -10,23 +10,41 @@ from typing import get_args
 from estimator.presets import Regime, get_preset
 from estimator.queries.interventions import INTERVENTIONS
 from harness.errors import ConfigError, StoreError
+from harness.studies.checks import check_figure
 from harness.studies.estimates import BASELINE, BOUNDARIES, EstimateOptions, estimate_document
 from results.figures.energy import Spread, energy_figure
-from results.figures.style import check_figure_path, save_figure
+from results.figures.style import save_figure
+
+
+def check_figures(options: EstimateOptions, paths: Mapping[str, Path | None]) -> None:
+    """Refuse, before any work, figures that cannot be written or that the options ask something else of.
+
+    ``paths`` are by option. Raises ConfigError and StoreError.
+    """
+    for option, path in paths.items():
+        if path is not None:
+            check_figure(path, option)
+    for name in ("tps_model", "workload", "task"):
+        if getattr(options, name) is not None:
+            given = name.replace("_", "-")
+            raise ConfigError(
+                f"--{given} has no part in the figures: they show the models of Supplemental I in both regimes",
+                fix=f"leave out --{given}, or the figures",
+            )
 
 
 def write_figure_1(options: EstimateOptions, path: Path) -> None:
     """Draw energy per query of every model of Supplemental I and of the pool, in both regimes."""
-    _check(path)
-    base = replace(options, model=None, tps_model=None, workload=None, gains=())
+    check_figures(options, {"--figure-1": path})
+    base = replace(options, model=None, gains=())
     panels = {regime: _by_model(replace(base, regime=regime)) for regime in get_args(Regime)}
     _write("Energy per query by model", panels, options, path)
 
 
 def write_figure_2(options: EstimateOptions, path: Path) -> None:
     """Draw energy per query of the pool without and with each efficiency gain, in both regimes."""
-    _check(path)
-    base = replace(options, model=BASELINE, tps_model=None, workload=None)
+    check_figures(options, {"--figure-2": path})
+    base = replace(options, model=BASELINE)
     panels = {regime: _by_gain(replace(base, regime=regime)) for regime in get_args(Regime)}
     _write("Efficiency gains of the pool above 200B", panels, options, path)
 
@@ -41,13 +59,6 @@ def _by_gain(options: EstimateOptions) -> dict[str, Spread]:
         entry = estimate_document(replace(options, gains=(name,)))["estimates"][0]
         rows[f"{name}, alpha {gain.p5:g} to {gain.p95:g}"] = entry["wh_per_query"]
     return rows
-
-
-def _check(path: Path) -> None:
-    try:
-        check_figure_path(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _write(title: str, panels: Mapping[str, Mapping[str, Spread]], options: EstimateOptions, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -23,6 +23,7 @@ from estimator.queries.tasks import TaskEnergies
 from estimator.throughput.s1 import load_s1
 from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, WorkloadError
+from harness.studies.checks import check_samples
 from harness.studies.tasks import find_task, task_energies, task_entry, task_notes
 from workloads.spec import load_workload
 from workloads.tasks import Task
@@ -31,6 +32,8 @@ ESTIMATE_SCHEMA = "inference-energy/estimate/1"
 BASELINE = "baseline"
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p95": 0.95}
 DEFAULT_SAMPLES = 1_000_000
+LARGEST_MULTIPLIER = 1000.0
+"""Beyond it outputs would be of millions of tokens."""
 
 BOUNDARIES = {"gpu": "gpu", "node": "node", "node-pue": "node x PUE"}
 _NO_PUE = LogNormal.constant(1.0)
@@ -51,7 +54,7 @@ class EstimateOptions:
     power_model: str = "independent"
     gains: tuple[str, ...] = ()
     node_profile: str = "hgx-h100"
-    samples: int = DEFAULT_SAMPLES
+    samples: float = DEFAULT_SAMPLES
     seed: int = 0
     workers: int | None = None
 
@@ -67,8 +70,9 @@ def estimate_document(options: EstimateOptions) -> dict[str, Any]:
         raise WorkloadError(str(error)) from error
     return {
         "schema": ESTIMATE_SCHEMA,
-        "samples_per_model": options.samples,
+        "samples_per_model": check_samples(options.samples),
         "seed": options.seed,
+        "preset_parameters": {name: asdict(each) for name, each in study.preset.parameters().items()},
         "estimates": estimates,
     }
 
@@ -89,10 +93,11 @@ def _check(options: EstimateOptions) -> None:
             f"the power model {options.power_model!r} is of the whole node, the boundary asked for is its GPUs",
             fix="use --boundary node or node-pue",
         )
-    if options.samples < 1:
-        raise ConfigError(f"samples = {options.samples}: at least one query must be drawn")
-    if not 0 < options.multiplier < float("inf"):
-        raise ConfigError(f"multiplier = {options.multiplier}: it must be positive and finite")
+    check_samples(options.samples)
+    if not 0 < options.multiplier <= LARGEST_MULTIPLIER:
+        raise ConfigError(
+            f"multiplier = {options.multiplier:g}: it must be positive and at most {LARGEST_MULTIPLIER:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class _Study:
             regime=regime,
             lengths=lengths,
             power=_power_assumption(options.power_model),
-            gain=combined(map(parse_gain, options.gains)),
+            gain=_gain(options.gains),
             profile=load_profile(options.node_profile),
             workers=options.workers or available_cores(),
         )
@@ -135,8 +140,9 @@ class _Study:
         """Return what to estimate by name; a pool has several models."""
         if options.tps_model is not None:
             name = f"file {options.tps_model}"
-            return {name: (model_on_node(name, TpsModel.load(options.tps_model), self.profile),)}
-        names = [options.model] if options.model else [*dict.fromkeys(row.model for row in load_s1()), BASELINE]
+            return {name: (model_on_node(name, _tps_model(options.tps_model), self.profile),)}
+        every = [*dict.fromkeys(row.model for row in load_s1()), BASELINE]
+        names = every if options.model is None else [options.model]
         return {
             name: tuple(s1_model(each, self.preset) for each in (BASELINE_MODELS if name == BASELINE else (name,)))
             for name in names
@@ -171,9 +177,9 @@ class _Study:
 
     def _draw(self, energies: Sequence[Energies], *, trimmed: bool) -> LogHistogram:
         if len(energies) == 1:
-            return sample(energies[0], self.options.samples, seed=self.options.seed, workers=self.workers)
+            return sample(energies[0], int(self.options.samples), seed=self.options.seed, workers=self.workers)
         return sample_pool(
-            energies, self.options.samples, seed=self.options.seed, workers=self.workers, trimmed=trimmed
+            energies, int(self.options.samples), seed=self.options.seed, workers=self.workers, trimmed=trimmed
         )
 
     def _energies(self, model: ServedModel) -> QueryEnergies | TaskEnergies:
@@ -236,9 +242,14 @@ def quantiles_wh(samples: LogHistogram) -> dict[str, float]:
     return {name: samples.quantile_wh(q) for name, q in QUANTILES.items()} | {"mean": samples.mean_wh}
 
 
-def standard_errors_wh(samples: LogHistogram) -> dict[str, float]:
-    """Return the Monte Carlo standard error in Wh of each quantile and of the mean."""
-    return {name: samples.quantile_se_wh(q) for name, q in QUANTILES.items()} | {"mean": samples.mean_se_wh}
+def standard_errors_wh(samples: LogHistogram) -> dict[str, float | None]:
+    """Return the Monte Carlo standard error in Wh of each quantile and of the mean.
+
+    None where the samples are too few to tell: one for the mean, none beyond the quantile.
+    """
+    beyond = {name: samples.n_drawn * min(q, 1 - q) for name, q in QUANTILES.items()}
+    errors = {name: samples.quantile_se_wh(q) if beyond[name] >= 1 else None for name, q in QUANTILES.items()}
+    return errors | {"mean": samples.mean_se_wh if samples.n_drawn > 1 else None}
 
 
 def available_cores() -> int:
@@ -246,11 +257,28 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _gain(texts: Sequence[str]) -> LogNormal:
+    try:
+        return combined(map(parse_gain, texts))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _tps_model(path: Path) -> TpsModel:
+    try:
+        return TpsModel.load(path)
+    except OSError as error:
+        raise ValueError(f"cannot read the TPS model {path}: {error.strerror or error}") from error
+
+
 def _power_assumption(text: str) -> PowerAssumption:
     if text in ("independent", "proportional"):
         return cast(PowerAssumption, text)
     if text.endswith(".json"):
-        fit = PowerFit.load(Path(text))
+        try:
+            fit = PowerFit.load(Path(text))
+        except OSError as error:
+            raise ValueError(f"cannot read the power model {text}: {error.strerror or error}") from error
         if fit.boundary == "gpu":
             raise ValueError(f"{text} holds the power of GPUs alone, Eq. 1 takes that of a node")
         return MeasuredPower(fit)

@@ -12,7 +12,8 @@ from estimator.fleet.references import daily_references
 from estimator.fleet.total import Fleet, QueryClass
 from estimator.queries.interventions import INTERVENTIONS
 from estimator.queries.tasks import TaskEnergies
-from harness.errors import ConfigError, StoreError, WorkloadError
+from harness.errors import StoreError, WorkloadError
+from harness.studies.checks import check_figure
 from harness.studies.estimates import QUANTILES, available_cores, quantiles_wh, standard_errors_wh
 from harness.studies.fleet_options import LONG, TRADITIONAL, FleetInputs, FleetOptions
 from harness.studies.tasks import task_entry, task_notes
@@ -60,12 +61,9 @@ def fleet_document(options: FleetOptions) -> dict[str, Any]:
 def write_figure_3(options: FleetOptions, path: Path) -> None:
     """Draw the paper's Figure 3: traditional queries, and the mix, each without and with efficiency gains."""
     from results.figures.fleet import fleet_figure
-    from results.figures.style import check_figure_path, save_figure
+    from results.figures.style import save_figure
 
-    try:
-        check_figure_path(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    check_figure(path, "--figure")
     inputs = FleetInputs.resolve(options)
     figure = fleet_figure(
         figure_3_panels(options, inputs),

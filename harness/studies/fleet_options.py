@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from estimator.distributions import LogNormal
@@ -15,12 +14,17 @@ from estimator.queries.served import BASELINE_MODELS, ServedModel, s1_model
 from estimator.queries.tasks import TaskEnergies
 from estimator.ranges import parse_log_normal, parse_range
 from harness.errors import ConfigError, WorkloadError
+from harness.studies.checks import check_samples
 from harness.studies.estimates import BASELINE
 from harness.studies.tasks import find_task, task_energies
 from workloads.tasks import Task
 
 TRADITIONAL = "traditional"
 LONG = "long"
+MOST_QUERIES = 1e18
+"""A hundred million a day for every human being: beyond it is a slip of the pen."""
+LARGEST_FACTOR = 1e6
+"""Of what may be given per kWh and as a factor on energy, for the same reason."""
 _GPUS_OF_BETA = 8
 """S.V takes the node of 8 GPUs; that of 10 is scaled from it, idle power too, so its load shape is the same."""
 
@@ -140,12 +144,11 @@ def _regime(kind: str) -> Regime:
 
 
 def _check(options: FleetOptions) -> None:
-    if not 0 < options.queries < math.inf:
-        raise ConfigError(f"queries = {options.queries:g}: a fleet serves a positive, finite number of queries a day")
+    if not 0 < options.queries <= MOST_QUERIES:
+        raise ConfigError(f"queries = {options.queries:g}: a fleet serves between 0 and {MOST_QUERIES:g} queries a day")
     if not 0 <= options.long_share <= 1:
         raise ConfigError(f"long-share = {options.long_share:g}: it must be between 0 and 1", fix="0.1 is 10%")
-    if not (options.samples >= 1 and options.samples.is_integer()):
-        raise ConfigError(f"samples = {options.samples:g}: it must be a whole number, at least 1")
+    check_samples(options.samples)
     if options.task is not None and options.long_share == 0:
         raise ConfigError("a task stands for the long queries, and there are none", fix="give --long-share above 0")
 
@@ -167,6 +170,9 @@ def _log_normal(option: str, text: str | None) -> LogNormal | None:
     if text is None:
         return None
     try:
-        return parse_log_normal(text)
+        values = parse_log_normal(text)
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from error
+    if values.p95 > LARGEST_FACTOR:
+        raise ValueError(f"{option}: {text} is more than {LARGEST_FACTOR:g}, which is no such factor")
+    return values

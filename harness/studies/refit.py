@@ -15,6 +15,7 @@ from estimator.throughput.s1 import TpsRow, rows_named
 from estimator.throughput.selection import FormScore, NestedScore, nested_leave_one_out, rank_forms
 from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, StoreError, WorkloadError
+from harness.studies.checks import check_figure, check_writable
 from harness.studies.refit_pooled import fit_all_pooled
 from harness.studies.refit_report import Fitted, report
 from harness.studies.refit_rows import MeasuredRun, check_one_kind, joules_of, power_of, read_runs, read_table
@@ -60,13 +61,11 @@ def refit(options: RefitOptions) -> dict[str, Any]:
 def _checked(options: RefitOptions) -> FormName | None:
     if not options.runs and options.table is None:
         raise ConfigError("nothing to refit", fix="give run folders, or a table with --table FILE")
+    check_writable(options.out, "--out")
+    if options.power_out is not None:
+        check_writable(options.power_out, "--power-out")
     if options.figure is not None:
-        from results.figures.style import check_figure_path
-
-        try:
-            check_figure_path(options.figure)
-        except ValueError as error:
-            raise ConfigError(str(error), fix="give --figure a .png or .svg file") from error
+        check_figure(options.figure, "--figure")
     if options.pooled and options.cap:
         raise ConfigError("--pooled has no cap", fix="leave out --cap")
     known = {str(name): name for name in REFIT_FORMS}

@@ -16,6 +16,9 @@ from estimator.throughput.selection import LEVEL, FormScore, HeldOutError, Neste
 from estimator.throughput.tps import TpsModel
 from harness.studies.refit_pooled import PooledModels, score_over_models
 
+INTERVAL_NOTE = (
+    "the model's interval takes its form as given; what the nested error says of the interval includes the choice"
+)
 SCHEMA = "inference-energy/refit/1"
 NOT_FITTED_ALONE = "a pooled fit leans on other models: single rows have no leverage of their own"
 
@@ -54,7 +57,7 @@ def report(
         "joules_reason": joules_reason,
         "validity": None if model is None else _validity(model),
         "pooled": None if fitted.pooled is None else fitted.pooled.document(),
-        "notes": _notes(rows, model),
+        "notes": [*_notes(rows, model), *([] if fitted.nested.error is None else [INTERVAL_NOTE])],
     }
 
 

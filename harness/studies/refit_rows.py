@@ -55,6 +55,10 @@ def read_table(path: Path) -> tuple[TpsRow, ...]:
         raise WorkloadError(
             f"cannot read the table {path}", why=error.strerror or str(error), fix="check --table"
         ) from error
+    except UnicodeDecodeError as error:
+        raise WorkloadError(
+            f"cannot use the table {path}", why=f"it is not a text file in UTF-8: {error}", fix="save it as UTF-8"
+        ) from error
     except ValueError as error:
         raise WorkloadError(
             f"cannot use the table {path}", why=str(error), fix="give a CSV in the layout of Supplemental I"

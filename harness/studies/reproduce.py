@@ -10,10 +10,13 @@ from typing import Any, get_args
 from estimator.reproduction.claims import load_claims
 from estimator.reproduction.sampled import Figure
 from estimator.reproduction.table import Reproduction, Row, Verdict, estimates
-from harness.errors import ConfigError
+from harness.studies.checks import check_samples
 from harness.studies.estimates import DEFAULT_SAMPLES, available_cores
 
 REPRODUCE_SCHEMA = "inference-energy/reproduce/1"
+
+FEWEST_SAMPLES = 1000
+"""With one, the search that the supplements ask for has no solution between its ends."""
 
 Pair = float | list[float]
 
@@ -22,20 +25,19 @@ Pair = float | list[float]
 class ReproduceOptions:
     """How our values are drawn; the answer does not depend on the workers."""
 
-    samples: int = DEFAULT_SAMPLES
+    samples: float = DEFAULT_SAMPLES
     seed: int = 0
     workers: int | None = None
 
 
 def reproduce_document(options: ReproduceOptions) -> dict[str, Any]:
     """Return the table of all claims, as the document that ``--json`` prints."""
-    if options.samples < 1:
-        raise ConfigError(f"samples = {options.samples}: at least one query must be drawn")
-    drawn = Reproduction(options.samples, options.seed, options.workers or available_cores())
+    samples = check_samples(options.samples, FEWEST_SAMPLES)
+    drawn = Reproduction(samples, options.seed, options.workers or available_cores())
     rows = drawn.table(load_claims())
     return {
         "schema": REPRODUCE_SCHEMA,
-        "samples_per_model": options.samples,
+        "samples_per_model": samples,
         "seed": options.seed,
         "summary": _summary([row for row in rows if row.claim.kind == "computed"]),
         "claims": [_entry(row) for row in rows],

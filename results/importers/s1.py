@@ -17,6 +17,7 @@ LAYOUT = Layout(
         "source",
     ),
     quantities={"tps": "tps_tok_per_s", "input_len": "input_len_tok", "output_len": "output_len_tok"},
+    unused=("tps_sd_log",),
     source="the layout of Supplemental I of Oviedo et al., Energy Use of AI Inference; each cell names its own source",
     licence="not stated in the file",
     notes=(

@@ -20,6 +20,8 @@ class Layout:
     source: str
     licence: str
     notes: tuple[str, ...] = field(default=())
+    unused: tuple[str, ...] = ()
+    """Columns that the layout knows and that no cell needs, though they are named like a quantity."""
 
     def missing(self, header: Sequence[str]) -> list[str]:
         """Return the columns that ``header`` lacks."""
@@ -31,7 +33,7 @@ class Layout:
             column: expected
             for column in header
             for quantity, expected in self.quantities.items()
-            if column != expected and (column == quantity or column.startswith(f"{quantity}_"))
+            if column not in (expected, *self.unused) and (column == quantity or column.startswith(f"{quantity}_"))
         }
 
 

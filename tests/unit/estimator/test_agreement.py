@@ -141,6 +141,14 @@ def test_a_group_counts_once_with_the_mean_of_its_ladders():
     assert by_group([compared("a", 0.9), compared("a", 0.3)])[0].covered is False
 
 
+def test_the_averaged_bounds_of_a_group_are_the_quantiles_of_a_mean_whose_errors_move_together():
+    z = np.random.default_rng(2).normal(size=200_000)
+    mean_error = (0.3 * z + 0.9 * z) / 2
+    bounds = [Comparison("a", dict.fromkeys(TERMS, 0.0), -1.6448536 * sd, 1.6448536 * sd) for sd in (0.3, 0.9)]
+    group = by_group(bounds)[0]
+    assert (group.ln_p5, group.ln_p95) == pytest.approx(tuple(np.quantile(mean_error, [0.05, 0.95])), rel=0.02)
+
+
 def test_a_ladder_without_a_prediction_enters_no_coverage_but_its_power_counts():
     unknown = Comparison("a", dict.fromkeys(TERMS), power_share=0.95)
     result = agreement(by_group([unknown, compared("b", 0.1)]), PRIOR)

@@ -175,6 +175,13 @@ def test_the_rows_of_supplemental_i_become_saturated_cells_without_energy():
     assert Counter(cell.server.gpus for cell in document.cells) == {8: 35, 10: 3}
 
 
+def test_the_error_of_a_throughput_is_allowed_in_the_s1_layout_and_said_to_be_unused(imported):
+    header, *rows = S1.read_text().splitlines()
+    document = imported("\n".join([f"{header},tps_sd_log", *(f"{row},0.05" for row in rows)]))
+    assert len(document.cells) == len(rows)
+    assert "column tps_sd_log is not used" in document.notes
+
+
 def test_seconds_in_the_s1_layout_are_refused(imported):
     text = S1.read_text().replace("tps_tok_per_s", "tps_tok_per_min")
     with pytest.raises(ValueError, match="unknown unit: tps_tok_per_min"):

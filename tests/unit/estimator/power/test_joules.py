@@ -53,6 +53,17 @@ def test_a_cost_that_is_not_there_is_0_with_an_upper_limit_and_a_note():
     assert "prefill cost is at its bound of 0" in split.notes[0]
 
 
+@pytest.mark.parametrize("truth", [(0.0, 0.5, 1e-4), (0.02, 0.5, 0.0), (0.02, 0.5, 2e-6), (0.02, 0.0, 1e-4)])
+def test_intervals_still_cover_where_a_cost_is_0_or_hardly_seen(truth):
+    rng, inside = np.random.default_rng(6), np.zeros(3)
+    for _ in range(200):
+        split = split_joules(cells(*truth, rng.normal(0, 0.03, 9)))
+        for index, term in enumerate((split.prefill, split.decode, split.attention)):
+            assert term is not None
+            inside[index] += term.low_95 <= truth[index] <= term.high_95
+    assert inside.min() / 200 >= 0.91
+
+
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_too_few_cells_give_no_costs_but_a_reason(n):
     split = split_joules(cells(0.02, 0.5, 1e-4)[:n])

@@ -57,7 +57,13 @@ def test_a_saved_model_loads_equal(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema": "other/1"}, "other/1"), ({"slope": 1}, "slope"), ({"dof": 0}, "dof"), ({"gpus": 0}, "gpus")],
+    [
+        ({"tps_range_tok_per_s": [9, 1]}, "falls from 9 to 1"),
+        ({"schema": "other/1"}, "other/1"),
+        ({"slope": 1}, "slope"),
+        ({"dof": 0}, "dof"),
+        ({"gpus": 0}, "gpus"),
+    ],
 )
 def test_a_file_of_another_kind_is_refused_by_path(tmp_path, change, message):
     path = tmp_path / "power.json"

@@ -130,7 +130,7 @@ def test_a_model_is_never_its_own_prior():
 
 def test_one_well_determined_model_is_no_population():
     with pytest.raises(
-        InsufficientRowsError, match=r"needs at least 2 other models with 6 or more rows .* there are 1"
+        InsufficientRowsError, match=r"needs at least 2 models with 6 or more rows .* there are 1"
     ):
         population([rows_for("Mixtral 8x22B"), rows_for("DeepSeek-R1")], "roofline")
 
@@ -181,3 +181,33 @@ def test_the_population_model_scales_with_gpus_and_is_widest_far_from_the_sizes_
 def test_a_size_that_makes_no_sense_is_refused(weight_gb, gpus):
     with pytest.raises(ValueError, match="need a positive size"):
         population_model(weight_gb, gpus)
+
+
+def test_copies_of_few_rows_do_not_count_as_rows_that_determine_the_error():
+    copies = made([(500, 2000, 2000.0), (5000, 500, 400.0), (128, 128, 3000.0)] * 2)
+    pooled = fit_pooled(copies, population(group_by_model(ONE_ENGINE).values(), "roofline"))
+    assert pooled.residual_sd_log is not None
+    assert pooled.residual_sd_log > 0.05
+    assert any("borrowed" in note for note in pooled.notes)
+
+
+def simulated(rng, level, sd, name):
+    lengths = np.array([(row.input_tok, row.output_tok) for row in rows_for("Mixtral 8x22B")], dtype=float)
+    prefill, attention = np.exp(np.array([-0.27, -7.67]) + rng.normal(0, 0.1, 2))
+    cost = 1 + prefill * lengths[:, 0] / lengths[:, 1] + attention * (lengths[:, 0] + lengths[:, 1] / 2)
+    tps = np.exp(level + rng.normal(0, sd, len(lengths))) / cost
+    return made([(int(i), int(o), float(t)) for (i, o), t in zip(lengths, tps, strict=True)], name)
+
+
+def test_pooled_intervals_hold_at_least_their_nominal_share_of_a_new_models_other_rows():
+    rng, inside, total = np.random.default_rng(4), 0, 0
+    for _ in range(60):
+        common = population([simulated(rng, rng.normal(8, 1), 0.07, name) for name in "abc"], "roofline")
+        new = simulated(rng, 7.0, 0.07, "new")
+        rng.shuffle(new)
+        low, high = fit_pooled(new[:2], common).interval_tok_per_s(
+            [row.input_tok for row in new[2:]], [row.output_tok for row in new[2:]]
+        )
+        seen = np.array([row.tps_tok_per_s for row in new[2:]])
+        inside, total = inside + int(np.sum((low <= seen) & (seen <= high))), total + len(seen)
+    assert 0.88 <= inside / total <= 0.995

@@ -143,6 +143,8 @@ def test_a_table_may_order_its_columns_freely_and_carry_errors_and_others():
         (table("m,8,FP8,inf,5,5,s"), "row 1, column tps_tok_per_s: expected a positive number"),
         (table("m,8,FP8,fast,5,5,s"), "row 1, column tps_tok_per_s: expected a positive number, got 'fast'"),
         (table("m,8,FP8,1,0,5,s"), "row 1, column input_len_tok: expected a positive number, got '0'"),
+        (table("m,8,FP8,1,5,1e300,s"), r"row 1, column output_len_tok: 1e300 lies outside 1e-09 to 1e\+09"),
+        (table("m,8,FP8,1e-300,5,5,s"), "row 1, column tps_tok_per_s: 1e-300 lies outside"),
         (table("m,8,FP8,1,5,5.5,s"), "row 1, column output_len_tok: expected a whole number, got '5.5'"),
         (table("m,,FP8,1,5,5,s"), "row 1, column tensor_parallel: it is empty"),
         (table("m,8,FP8,1,5"), "row 1: it has not as many fields as the header"),

@@ -190,7 +190,8 @@ def test_a_saved_model_loads_equal(tmp_path):
     [
         ({"schema": "tps-model/1"}, "another version"),
         ({"schema": None}, "None"),
-        ({"slope": 1.0}, "slope"),
+        ({"slope": 1.0}, "slope: Unexpected keyword argument$"),
+        ({"input_range_tok": [900, 100]}, "input_range_tok falls from 900 to 100"),
         ({"gpus": 0}, "gpus"),
         ({"form": "cubic"}, "form"),
         ({"dof": 0}, "dof"),

@@ -258,6 +258,8 @@ def test_one_run_folder_alone_is_no_comparison_across(tmp_path, cells):
     ("options", "error", "said"),
     [
         ({"assume_input_tok": 0}, ConfigError, "at least 1 token"),
+        ({"regimes": ["gpqua=test-time"]}, ConfigError, "unknown task 'gpqua'"),
+        ({"regimes": ["=test-time"]}, ConfigError, "names no task"),
         ({"regimes": ["gpqa=tst-time"]}, ConfigError, "did you mean 'test-time'"),
         ({"tps_model": Path("none.json")}, WorkloadError, "cannot read the TPS model none.json"),
     ],
@@ -265,6 +267,14 @@ def test_one_run_folder_alone_is_no_comparison_across(tmp_path, cells):
 def test_wrong_options_are_explained(cells, options, error, said):
     with pytest.raises(error, match=said):
         compare(cells(mlenergy_row()), **options)
+
+
+def test_a_path_that_is_not_there_or_there_twice_is_refused_before_any_is_read(tmp_path):
+    (tmp_path / "cells.json").write_text("not read")
+    with pytest.raises(WorkloadError, match=r"there is no .*none\.json"):
+        compare(tmp_path / "cells.json", tmp_path / "none.json")
+    with pytest.raises(ConfigError, match="given twice"):
+        compare(tmp_path / "cells.json", tmp_path / "." / "cells.json")
 
 
 def test_a_file_that_holds_no_cells_is_explained(tmp_path):

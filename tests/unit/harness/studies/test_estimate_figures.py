@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from harness.errors import ConfigError, StoreError
@@ -39,3 +42,11 @@ def test_a_name_that_is_neither_png_nor_svg_is_refused_before_anything_is_drawn(
 def test_a_figure_that_cannot_be_written_says_where(tmp_path):
     with pytest.raises(StoreError, match="cannot write"):
         write_figure_1(OPTIONS, tmp_path / "none" / "figure.png")
+
+
+@pytest.mark.parametrize(
+    "given", [{"task": "agentic-coding"}, {"workload": "fixed:5x5"}, {"tps_model": Path("a.json")}]
+)
+def test_what_the_figures_cannot_show_is_refused_rather_than_left_out(tmp_path, given):
+    with pytest.raises(ConfigError, match="has no part in the figures"):
+        write_figure_2(replace(OPTIONS, **given), tmp_path / "figure.png")

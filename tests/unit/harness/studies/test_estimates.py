@@ -5,6 +5,7 @@ import pytest
 
 from estimator.power.power_fit import fit_power
 from estimator.presets import get_preset
+from harness.console.estimates import print_estimates
 from harness.errors import ConfigError, WorkloadError
 from harness.studies.estimates import EstimateOptions, estimate_document
 from tests.unit.estimator import scalar_loop
@@ -24,7 +25,7 @@ def only(**given):
 
 def test_the_document_names_its_schema_and_how_it_was_drawn():
     made = document(model="baseline", samples=100)
-    assert {key: made[key] for key in made if key != "estimates"} == {
+    assert {key: made[key] for key in made if key not in ("estimates", "preset_parameters")} == {
         "schema": "inference-energy/estimate/1", "samples_per_model": 100, "seed": 1,
     }  # fmt: skip
     assert json.loads(json.dumps(made, allow_nan=False)) == made
@@ -42,10 +43,28 @@ def test_an_estimate_says_what_it_is_of_and_its_quantiles_rise():
     assert quantiles == sorted(quantiles)
 
 
+@pytest.mark.parametrize("preset", ["oviedo2025-v1", "oviedo2026-v2", "corrected"])
+def test_every_parameter_of_the_preset_says_where_it_comes_from(preset):
+    parameters = document(model="Mixtral 8x22B", preset=preset, samples=100)["preset_parameters"]
+    assert {"power_share_p5", "pue_p95", "input_tok", "median_output_tok.traditional", "p_max_kw.10"} <= set(parameters)
+    assert {each["provenance"] for each in parameters.values()} <= {"stated", "read", "inferred"}
+    assert all(each["source"] and each["unit"] for each in parameters.values())
+    assert (parameters["pue_p95"]["provenance"] == "inferred") == (preset == "oviedo2025-v1")
+
+
 def test_more_samples_shrink_the_monte_carlo_error_as_the_root_of_their_number():
     few, many = (only(model="DeepSeek-R1", samples=n)["monte_carlo_se_wh"] for n in (10_000, 1_000_000))
     for key in few:
         assert few[key] / many[key] == pytest.approx(10, rel=0.3)
+
+
+@pytest.mark.parametrize(("samples", "unknown"), [(1, {"p5", "p25", "p50", "p75", "p95", "mean"}), (10, {"p5", "p95"})])
+def test_an_error_that_so_few_samples_cannot_tell_is_unknown_not_small(samples, unknown, capsys):
+    made = document(model="DeepSeek-R1", samples=samples)
+    errors = made["estimates"][0]["monte_carlo_se_wh"]
+    assert {key for key, error in errors.items() if error is None} == unknown
+    print_estimates(made)
+    assert "±?" in capsys.readouterr().out
 
 
 def test_a_trimmed_pool_says_so_and_carries_the_untrimmed_quantiles_beside():
@@ -211,7 +230,7 @@ def test_a_test_time_query_costs_more_than_a_traditional_one():
         ({"model": "DeepSek-R1"}, WorkloadError, "did you mean 'DeepSeek-R1'"),
         ({"preset": "corected"}, WorkloadError, "did you mean 'corrected'"),
         ({"regime": "agentic"}, ConfigError, "unknown regime 'agentic'"),
-        ({"tps_model": "none.json"}, WorkloadError, "No such file"),
+        ({"tps_model": "none.json"}, WorkloadError, "cannot read the TPS model .*none.json: No such file"),
         ({"model": "DeepSeek-R1", "tps_model": "a.json"}, ConfigError, "exclude each other"),
         ({"workload": "small", "regime": "traditional"}, ConfigError, "exclude each other"),
         ({"workload": "small", "task": "agentic-coding"}, ConfigError, "exclude each other"),
@@ -221,10 +240,14 @@ def test_a_test_time_query_costs_more_than_a_traditional_one():
         ({"workload": "azure:none.csv"}, WorkloadError, "cannot read the trace none.csv"),
         ({"boundary": "rack"}, ConfigError, "unknown boundary 'rack'"),
         ({"power_model": "cubic"}, ConfigError, "unknown power model 'cubic'"),
-        ({"power_model": "none.json"}, WorkloadError, "none.json"),
+        ({"power_model": "none.json"}, WorkloadError, "cannot read the power model none.json: No such file"),
         ({"power_model": "proportional", "boundary": "gpu"}, ConfigError, "of the whole node"),
-        ({"gains": ("hardwear",)}, WorkloadError, "did you mean 'hardware'"),
-        ({"gains": ("3-2",)}, WorkloadError, "0 < p5 <= p95"),
+        ({"gains": ("hardwear",)}, ConfigError, "did you mean 'hardware'"),
+        ({"gains": ("half",)}, ConfigError, "alpha as LOW-HIGH"),
+        ({"gains": ("3-2",)}, ConfigError, "0 < p5 <= p95"),
+        ({"model": ""}, WorkloadError, "unknown Supplemental I model ''"),
+        ({"samples": 1e18}, ConfigError, r"samples = 1e\+18"),
+        ({"multiplier": 1e30}, ConfigError, r"multiplier = 1e\+30"),
         ({"multiplier": 0.0}, ConfigError, "multiplier = 0"),
         ({"multiplier": float("nan")}, ConfigError, "multiplier = nan"),
     ],

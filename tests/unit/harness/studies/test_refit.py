@@ -288,9 +288,19 @@ def test_a_folder_that_is_no_run_is_refused(options, tmp_path):
         refit(replace(options, runs=(tmp_path,)))
 
 
-def test_a_place_that_cannot_be_written_is_refused(few, tmp_path):
+@pytest.mark.parametrize("option", ["out", "power_out", "figure"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read_or_written(few, tmp_path, option):
     with pytest.raises(StoreError, match="cannot write"):
-        refit(replace(few, out=tmp_path / "none" / "tps.json"))
+        refit(replace(few, table=tmp_path / "none.csv", **{option: tmp_path / "none" / "file.png"}))
+    assert not few.out.exists()
+
+
+def test_a_table_that_is_not_utf_8_says_so(options, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("modèle".encode("latin-1"))
+    with pytest.raises(WorkloadError) as error:
+        refit(replace(options, table=path))
+    assert error.value.why.startswith("it is not a text file in UTF-8")
 
 
 def test_the_command_prints_one_json_document_or_a_table_for_a_person(v019, tmp_path):
