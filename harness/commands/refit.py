@@ -36,6 +36,9 @@ def refit(
     power_out: Annotated[
         Path | None, typer.Option("--power-out", help="Also write the line through TPS and node power.")
     ] = None,
+    simulated_power: Annotated[
+        bool, typer.Option("--simulated-power", help="Fit watts and joules of runs with simulated power too.")
+    ] = False,
     figure: Annotated[Path | None, typer.Option("--figure", help="Write diagnostics as PNG or SVG.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,6 +57,7 @@ def refit(
         out=out,
         power_out=power_out,
         figure=figure,
+        simulated_power=simulated_power,
     )
     document = refit(options)
     if as_json:

@@ -21,6 +21,9 @@ from harness.studies.refit_report import Fitted, report
 from harness.studies.refit_rows import MeasuredRun, check_one_kind, joules_of, power_of, read_runs, read_table
 
 
+SIMULATED = "the watts of these runs are simulated; --simulated-power fits them all the same"
+
+
 @dataclass(frozen=True)
 class RefitOptions:
     """What a refit is made from and where it is written; ``form`` None chooses by leave-one-out error."""
@@ -35,6 +38,7 @@ class RefitOptions:
     out: Path = Path("tps-model.json")
     power_out: Path | None = None
     figure: Path | None = None
+    simulated_power: bool = False
 
 
 def refit(options: RefitOptions) -> dict[str, Any]:
@@ -49,8 +53,12 @@ def refit(options: RefitOptions) -> dict[str, Any]:
     target = _target(options, every)
     fitted = _pooled(options, form, every, target) if options.pooled else _alone(options, form, target, runs)
     measured = _runs_of(options, runs, target)
-    power, power_reason = power_of(measured)
-    document = report(fitted, target, joules_of(measured), cap=options.cap) | {
+    with_watts = measured if options.simulated_power else [run for run in measured if not run.simulated_power]
+    power, power_reason = power_of(with_watts)
+    split = joules_of(with_watts)
+    if measured and not with_watts:
+        power_reason, split = SIMULATED, (None, SIMULATED, ())
+    document = report(fitted, target, split, cap=options.cap) | {
         "power": None if power is None else json.loads(power.to_json()),
         "power_reason": power_reason,
     }

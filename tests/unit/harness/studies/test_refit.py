@@ -101,6 +101,20 @@ def test_mixed_workloads_and_invalid_cells_are_left_out(tmp_path):
     assert [(row.input_tok, row.output_tok) for row in measured.rows] == [(100, 800)]
 
 
+def test_simulated_watts_are_not_fitted_unless_asked_for(run, options, tmp_path):
+    simulated = {"name": "simulated", "boundary": "gpu", "gain_rel_u": 0.0, "power_lag_s": 0.0, "notes": []}
+    folder = run("a", LENGTHS, power=simulated)
+    document = refit(replace(options, runs=(folder,)))
+    assert (document["power"], document["joules"]) == (None, None)
+    assert "simulated" in document["power_reason"]
+    assert "simulated" in document["joules_reason"]
+    with pytest.raises(WorkloadError, match="simulated"):
+        refit(replace(options, runs=(folder,), power_out=tmp_path / "power.json"))
+    allowed = refit(replace(options, runs=(folder,), simulated_power=True))
+    assert allowed["power"]["n_pairs"] == 6
+    assert any("simulated" in note for note in allowed["power"]["notes"])
+
+
 def test_watts_and_joules_of_a_run_become_a_power_line_and_costs(run, options, tmp_path):
     folder = run("a", LENGTHS)
     document = refit(replace(options, runs=(folder,), power_out=tmp_path / "power.json"))
