@@ -20,7 +20,6 @@ from harness.studies.refit_pooled import fit_all_pooled
 from harness.studies.refit_report import Fitted, report
 from harness.studies.refit_rows import MeasuredRun, check_one_kind, joules_of, power_of, read_runs, read_table
 
-
 SIMULATED = "the watts of these runs are simulated; --simulated-power fits them all the same"
 
 
