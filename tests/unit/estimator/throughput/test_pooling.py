@@ -129,9 +129,7 @@ def test_a_model_is_never_its_own_prior():
 
 
 def test_one_well_determined_model_is_no_population():
-    with pytest.raises(
-        InsufficientRowsError, match=r"needs at least 2 models with 6 or more rows .* there are 1"
-    ):
+    with pytest.raises(InsufficientRowsError, match=r"needs at least 2 models with 6 or more rows .* there are 1"):
         population([rows_for("Mixtral 8x22B"), rows_for("DeepSeek-R1")], "roofline")
 
 
