@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, PresetOption, SamplesOption, SeedOption, WorkersOption, print_json
+from harness.commands.options import (
+    AlphaOption,
+    InterventionOption,
+    JsonFlag,
+    PresetOption,
+    SamplesOption,
+    SeedOption,
+    WorkersOption,
+    print_json,
+)
 
 
 def estimate(
@@ -40,13 +49,8 @@ def estimate(
             help="independent of TPS, proportional to it (S.IV), or a FILE.json of measured pairs from refit.",
         ),
     ] = "independent",
-    intervention: Annotated[
-        list[str] | None,
-        typer.Option("--intervention", help="model, serving, hardware or line-of-sight; several multiply."),
-    ] = None,
-    alpha: Annotated[
-        list[str] | None, typer.Option("--alpha", help="Efficiency gain as P5-P95, such as 1.5-3; several multiply.")
-    ] = None,
+    intervention: InterventionOption = None,
+    alpha: AlphaOption = None,
     node_profile: Annotated[
         str, typer.Option("--node-profile", help="Node of a --tps-model, and GPU limits of --boundary gpu.")
     ] = "hgx-h100",

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, PresetOption, SeedOption, WorkersOption, print_json
+from harness.commands.options import (
+    AlphaOption,
+    InterventionOption,
+    JsonFlag,
+    PresetOption,
+    SeedOption,
+    WorkersOption,
+    print_json,
+)
 
 
 def fleet(
@@ -40,13 +48,8 @@ def fleet(
     network: Annotated[
         str | None, typer.Option("--network", help="Factor for the interconnect, or its P5-P95. Default: 1.12.")
     ] = None,
-    intervention: Annotated[
-        list[str] | None,
-        typer.Option("--intervention", help="model, serving, hardware or line-of-sight; several multiply."),
-    ] = None,
-    alpha: Annotated[
-        list[str] | None, typer.Option("--alpha", help="Efficiency gain as P5-P95, such as 1.5-3; several multiply.")
-    ] = None,
+    intervention: InterventionOption = None,
+    alpha: AlphaOption = None,
     water_l_per_kwh: Annotated[
         str | None,
         typer.Option("--water-l-per-kwh", help="Litres per kWh at the facility's meter, or their P5-P95."),

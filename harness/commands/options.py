@@ -9,6 +9,13 @@ import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 PresetOption = Annotated[str, typer.Option("--preset", help="oviedo2025-v1, oviedo2026-v2 or corrected.")]
+InterventionOption = Annotated[
+    list[str] | None,
+    typer.Option("--intervention", help="model, serving, hardware or line-of-sight; several multiply."),
+]
+AlphaOption = Annotated[
+    list[str] | None, typer.Option("--alpha", help="Efficiency gain as P5-P95, such as 1.5-3; several multiply.")
+]
 SamplesOption = Annotated[
     float, typer.Option("--samples", help="Monte Carlo samples a model (of each case); a whole number, such as 1e6.")
 ]

@@ -22,7 +22,7 @@ from estimator.agreement import (
 from estimator.names import unknown_name_error
 from estimator.presets import Regime, get_preset
 from estimator.throughput.tps import TpsModel
-from harness.errors import ConfigError, StoreError, WorkloadError
+from harness.errors import ConfigError, WorkloadError
 from harness.prediction import PRESET
 from harness.studies.compared import ComparedCell, cells_of_run
 from harness.studies.imported_prediction import Assumptions, compared_cells
@@ -93,15 +93,12 @@ def agreement_document(
 
 def draw_agreement(document: dict[str, Any], path: Path) -> None:
     """Draw the terms by group to ``path``; raises ``ConfigError`` for another suffix, ``StoreError`` if unwritable."""
+    from harness.studies.checks import check_figure
+    from harness.studies.figure_file import write_figure
     from results.figures.agreement import agreement_figure
-    from results.figures.style import save_figure
 
-    try:
-        save_figure(agreement_figure(document["summaries"]), path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    except OSError as error:
-        raise StoreError(f"cannot write {path}", why=error.strerror or str(error), fix="choose another path") from error
+    check_figure(path, "--figure")
+    write_figure(agreement_figure(document["summaries"]), path)
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:

@@ -9,11 +9,11 @@ from typing import get_args
 
 from estimator.presets import Regime, get_preset
 from estimator.queries.interventions import INTERVENTIONS
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError
 from harness.studies.checks import check_figure
 from harness.studies.estimates import BASELINE, BOUNDARIES, EstimateOptions, estimate_document
+from harness.studies.figure_file import write_figure
 from results.figures.energy import Spread, energy_figure
-from results.figures.style import save_figure
 
 
 def check_figures(options: EstimateOptions, paths: Mapping[str, Path | None]) -> None:
@@ -70,7 +70,4 @@ def _write(title: str, panels: Mapping[str, Mapping[str, Spread]], options: Esti
         boundary=boundary,
         remark="; the pool's samples are trimmed as the published ones were" if trimmed else "",
     )
-    try:
-        save_figure(figure, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}", why=error.strerror or str(error), fix="choose another file") from error
+    write_figure(figure, path)

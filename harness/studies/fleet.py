@@ -12,7 +12,7 @@ from estimator.fleet.references import daily_references
 from estimator.fleet.total import Fleet, QueryClass
 from estimator.queries.interventions import INTERVENTIONS
 from estimator.queries.tasks import TaskEnergies
-from harness.errors import StoreError, WorkloadError
+from harness.errors import WorkloadError
 from harness.studies.checks import check_figure
 from harness.studies.estimates import QUANTILES, available_cores, quantiles_wh, standard_errors_wh
 from harness.studies.fleet_options import LONG, TRADITIONAL, FleetInputs, FleetOptions
@@ -60,8 +60,8 @@ def fleet_document(options: FleetOptions) -> dict[str, Any]:
 
 def write_figure_3(options: FleetOptions, path: Path) -> None:
     """Draw the paper's Figure 3: traditional queries, and the mix, each without and with efficiency gains."""
+    from harness.studies.figure_file import write_figure
     from results.figures.fleet import fleet_figure
-    from results.figures.style import save_figure
 
     check_figure(path, "--figure")
     inputs = FleetInputs.resolve(options)
@@ -71,10 +71,7 @@ def write_figure_3(options: FleetOptions, path: Path) -> None:
         title=f"{inputs.queries_per_day:,.0f} queries a day, {options.model}, preset {inputs.preset.name}",
         boundary=BOUNDARY,
     )
-    try:
-        save_figure(figure, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}", why=error.strerror or str(error), fix="choose another file") from error
+    write_figure(figure, path)
 
 
 def figure_3_panels(options: FleetOptions, inputs: FleetInputs) -> dict[str, dict[str, dict[str, float]]]:
