@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.energy import FATAL_REASONS
+from harness.analysis.energy import FATAL_REASONS
+from harness.analysis.steady import NO_STEADY_STATE
 from results.schema import Verdict
 
 NO_TOKENS = "no_tokens"
@@ -20,6 +21,7 @@ SATURATION_UNPROVEN = "saturation_unproven"
 INVALID_REASONS = FATAL_REASONS | {
     NO_TOKENS,
     NO_WINDOW,
+    NO_STEADY_STATE,
     TOO_MANY_ERRORS,
     LENGTHS_NOT_FORCED,
     TOKEN_COUNT_MISMATCH,

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from estimator.nodes import NodeProfile
-from estimator.uncertainty import RatioEstimate, batch_means_ratio, combine_relative
-from harness.celllog import CellLog, growth_over_servers, stored_series, sum_over_servers
-from harness.energy import DeviceEnergy, DeviceSeries, WindowEnergy, device_energy, total_energy
-from harness.steady import Window, choose_window
-from results.schema import Boundary, Latency, PowerDescription, RequestCount, TokenCheck
+from estimator.nodes import Allocation, NodeProfile
+from estimator.uncertainty import EnergyErrors, RatioEstimate, combine_relative, relative_interval_95
+from harness.analysis.boundaries import NodeShare, choose_node_meter, meter_energy, meter_reading
+from harness.analysis.celllog import CellLog, growth_over_servers, stored_series, sum_over_servers
+from harness.analysis.energy import (
+    DeviceEnergy,
+    DeviceSeries,
+    WindowEnergy,
+    counter_times_s,
+    device_energy,
+    total_energy,
+)
+from harness.analysis.steady import Record, Rule, Window, choose_window
+from harness.load.report import latency_statistics, mean_in_flight, streamed_requests
+from harness.load.usage import spread_rel_u
+from results.schema import (
+    Boundary,
+    Latency,
+    MeterDescription,
+    MeterReading,
+    PowerDescription,
+    RequestCount,
+    TokenCheck,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
-MAX_BATCHES = 10
+Sensor = PowerDescription | MeterDescription
+
+COUNTER_STEP_S = 0.1
+"""An energy counter of NVML grows in steps about this long."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +52,36 @@ class PowerModel:
     profile: NodeProfile | None
     node_share: float
     device_uuids: tuple[str, ...]
+    allocation: Allocation = "share"
+    meters: tuple[MeterDescription, ...] = ()
+
+    @property
+    def node(self) -> NodeShare:
+        """Return how the node is charged to the GPUs of the run."""
+        return NodeShare(self.profile, self.node_share, self.allocation)
+
+    @property
+    def meter(self) -> MeterDescription | None:
+        """Return the meter that watts at the boundary ``node`` come from; other boundaries have none."""
+        return choose_node_meter(self.meters) if self.boundary == "node" else None
 
     def lift_w(self, gpu_w: float) -> float:
-        """Return watts at the boundary from the summed watts of the GPUs."""
+        """Return watts at a boundary without a meter from the summed watts of the GPUs."""
         if self.boundary == "gpu" or self.profile is None:
             return gpu_w
-        return self.profile.node_watts(gpu_w, self.node_share)
+        return self.profile.node_watts(gpu_w, self.node_share, self.allocation)
 
-    def systematic_rel_u(self, gpu_w: float) -> dict[str, float]:
-        """Return the relative standard uncertainties at the boundary that more measuring would not reduce."""
-        lifted_w = self.lift_w(gpu_w)
+    def systematic_rel_u(self, gpu_w: float) -> dict[str, float | None]:
+        """Return the relative standard uncertainties that more measuring would not reduce; None where unknown."""
+        lifted_w, gain = self.lift_w(gpu_w), self.source.gain_rel_u
         if self.boundary == "gpu" or self.profile is None:
-            return {"sensor_gain": self.source.gain_rel_u}
-        return {
-            "sensor_gain": self.source.gain_rel_u * self.profile.slope * gpu_w / lifted_w,
+            return {"sensor_gain": gain}
+        parts: dict[str, float | None] = {
+            "sensor_gain": None if gain is None else gain * self.profile.slope * gpu_w / lifted_w,
             "node_model": self.profile.node_watts_std(gpu_w, self.node_share) / lifted_w,
         }
+        idle_w = self.profile.allocated_idle_std_w(self.node_share, self.allocation)
+        return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / lifted_w}
 
 
 @dataclass(frozen=True)
@@ -56,6 +93,8 @@ class WindowFigures:
     energy: WindowEnergy
     watts: float | None
     joules_per_tok: RatioEstimate | None
+    metered: WindowEnergy | None = None
+    """Energy of everything that the run's node meter covers, where the boundary is ``node``."""
 
     @property
     def duration_s(self) -> float:
@@ -66,64 +105,183 @@ class WindowFigures:
 def window_figures(log: CellLog, model: PowerModel) -> WindowFigures | None:
     """Measure a cell's window, or return ``None`` if there is none."""
     t_s, tokens = sum_over_servers(log.server, "generation_tok")
-    earliest_s = log.filled_s + log.definition.warmup_s
-    window = choose_window(t_s, tokens, earliest_s, log.load_stop_s)
+    window = choose_window(
+        Record(t_s, tokens, _kv_usage(log, t_s), lambda edges_s: _interval_joules(log, model, edges_s)),
+        _rule(log),
+    )
     if window is None:
         return None
-    edges_s, edge_tokens = t_s[window.first : window.last + 1], tokens[window.first : window.last + 1]
     devices = stored_series(log.power, model.device_uuids)
-    energy = window_energy(devices, window.start_s, window.end_s, model.source.power_lag_s)
-    return WindowFigures(
-        window,
-        float((edge_tokens[-1] - edge_tokens[0]) / (edges_s[-1] - edges_s[0])),
-        energy,
-        None if energy.mean_w is None else model.lift_w(energy.mean_w),
-        _joules_per_tok(devices, energy, edges_s, edge_tokens, model),
+    energy = window_energy(devices, window.start_s, window.end_s, model.source)
+    tps = float((tokens[window.last] - tokens[window.first]) / (window.end_s - window.start_s))
+    watts, metered = None if energy.mean_w is None else model.lift_w(energy.mean_w), None
+    if model.boundary == "node":
+        metered = _metered(log, model, window.start_s, window.end_s)
+        watts = None if metered is None or metered.mean_w is None else model.node.metered_w(metered.mean_w)
+    return WindowFigures(window, tps, energy, watts, window.joules_per_tok, metered)
+
+
+def _rule(log: CellLog) -> Rule:
+    definition = log.definition
+    return Rule(
+        earliest_s=log.filled_s + definition.warmup_s,
+        latest_s=log.load_stop_s,
+        precision_rel=definition.precision_rel,
+        min_window_s=definition.min_window_s,
+        request_tok=_in_flight(log) * definition.mean_output_tok,
     )
 
 
-def window_energy(devices: list[DeviceSeries], start_s: float, end_s: float, power_lag_s: float) -> WindowEnergy:
-    """Return the energy of all devices over a window."""
-    return total_energy([device_energy(device, start_s, end_s, power_lag_s=power_lag_s) for device in devices])
+def _in_flight(log: CellLog) -> float:
+    """Return the requests in flight: the slots of a closed loop, the mean number under load in an open one."""
+    if log.definition.arrival == "closed":
+        return log.definition.concurrency
+    return mean_in_flight(log.requests, log.filled_s, log.load_stop_s)
 
 
-def _joules_per_tok(
-    devices: list[DeviceSeries],
-    energy: WindowEnergy,
-    edges_s: FloatArray,
-    tokens: FloatArray,
-    model: PowerModel,
-) -> RatioEstimate | None:
-    """Joules per token with its random error, from batches of scrape intervals."""
-    if energy.joules is None or tokens[-1] <= tokens[0]:
+def _kv_usage(log: CellLog, t_s: FloatArray) -> FloatArray | None:
+    """Return KV usage summed over servers at the given times, or ``None`` if not every server tells."""
+    known_s, usage = sum_over_servers(log.server, "kv_usage_ratio")
+    return np.asarray(np.interp(t_s, known_s, usage)) if known_s.size else None
+
+
+def _metered(log: CellLog, model: PowerModel, start_s: float, end_s: float) -> WindowEnergy | None:
+    """Return the energy of everything that the run's node meter covers."""
+    if model.meter is None:
         return None
-    gpu_j = sum(
-        np.diff(_cumulative_joules(series, device, edges_s, model.source.power_lag_s))
-        for series, device in zip(devices, energy.devices, strict=True)
+    return meter_energy(model.meter, stored_series(log.power, model.meter.device_uuids), start_s, end_s)
+
+
+def meter_readings(
+    power: pd.DataFrame, start_s: float, end_s: float, model: PowerModel, gpu_w: float | None
+) -> tuple[MeterReading, ...]:
+    """Return what every meter beside the run's power source says over a window."""
+    return tuple(
+        meter_reading(meter, stored_series(power, meter.device_uuids), (start_s, end_s), model.node, gpu_w)
+        for meter in model.meters
+    )
+
+
+def window_energy(devices: list[DeviceSeries], start_s: float, end_s: float, sensor: Sensor) -> WindowEnergy:
+    """Return the energy of all devices over a window."""
+    return total_energy(
+        [
+            device_energy(device, start_s, end_s, power_lag_s=sensor.power_lag_s, counter_lag_s=sensor.counter_lag_s)
+            for device in devices
+        ]
+    )
+
+
+def _interval_joules(log: CellLog, model: PowerModel, edges_s: FloatArray) -> FloatArray | None:
+    """Return the joules at the run's boundary between the given times, or ``None`` where they are not known."""
+    start_s, end_s = float(edges_s[0]), float(edges_s[-1])
+    sensor: Sensor
+    lift: Callable[[float], float | None]
+    if model.boundary == "node":
+        if model.meter is None:
+            return None
+        sensor, uuids, lift = model.meter, model.meter.device_uuids, model.node.metered_w
+        energy = _metered(log, model, start_s, end_s)
+    else:
+        sensor, uuids, lift = model.source, model.device_uuids, model.lift_w
+        energy = window_energy(stored_series(log.power, uuids), start_s, end_s, sensor)
+    if energy is None or energy.joules is None:
+        return None
+    sensed_j = sum(
+        np.diff(_cumulative_joules(series, device, edges_s, sensor))
+        for series, device in zip(stored_series(log.power, uuids), energy.devices, strict=True)
     )
     seconds = np.diff(edges_s)
-    joules = np.array([model.lift_w(watts) for watts in gpu_j / seconds]) * seconds
-    batches = min(MAX_BATCHES, max(2, seconds.size // 2))
-    return batch_means_ratio(joules, np.diff(tokens), batches)
+    watts = [lift(float(watts)) for watts in sensed_j / seconds]
+    known = [value for value in watts if value is not None]
+    return np.array(known) * seconds if len(known) == len(watts) else None
 
 
-def _cumulative_joules(series: DeviceSeries, device: DeviceEnergy, at_s: FloatArray, power_lag_s: float) -> FloatArray:
-    values = series.energy_j if device.method == "counter" else series.power_w
-    known = np.isfinite(values)
-    t_s, values = series.t_s[known], values[known]
+def _cumulative_joules(series: DeviceSeries, device: DeviceEnergy, at_s: FloatArray, sensor: Sensor) -> FloatArray:
     if device.method == "counter":
-        return np.asarray(np.interp(at_s, t_s, values))
-    steps = np.diff(t_s) * (values[1:] + values[:-1]) / 2
-    return np.asarray(np.interp(at_s + power_lag_s, t_s, np.concatenate([[0.0], np.cumsum(steps)])))
+        known = np.isfinite(series.energy_j)
+        stepped_s = counter_times_s(series, sensor.counter_lag_s)
+        return np.asarray(np.interp(at_s, stepped_s[known], series.energy_j[known]))
+    known = np.isfinite(series.power_w)
+    t_s, power_w = series.t_s[known], series.power_w[known]
+    steps = np.diff(t_s) * (power_w[1:] + power_w[:-1]) / 2
+    return np.asarray(np.interp(at_s + sensor.power_lag_s, t_s, np.concatenate([[0.0], np.cumsum(steps)])))
 
 
-def energy_uncertainty(figures: WindowFigures, model: PowerModel) -> tuple[float | None, dict[str, float | None]]:
-    """Return the combined relative standard uncertainty of J/token and its parts."""
-    if figures.joules_per_tok is None or figures.energy.mean_w is None:
+def energy_uncertainty(
+    log: CellLog, figures: WindowFigures, model: PowerModel
+) -> tuple[float | None, dict[str, float | None]]:
+    """Return the combined relative standard uncertainty of J/token and its parts (JCGM 100); None where unknown."""
+    if figures.joules_per_tok is None:
         return None, {}
-    random = figures.joules_per_tok.standard_error / figures.joules_per_tok.ratio
-    parts = {"random": random, **model.systematic_rel_u(figures.energy.mean_w)}
-    return combine_relative(*parts.values()), dict(parts)
+    parts: dict[str, float | None] = {
+        "random": figures.joules_per_tok.standard_error / figures.joules_per_tok.ratio,
+        **_systematic_rel_u(figures, model),
+        "clock_edges": _clock_rel_u(figures, model),
+        "token_count": _token_rel_u(log, figures),
+    }
+    known = [part for part in parts.values() if part is not None]
+    return combine_relative(*known) if len(known) == len(parts) else None, parts
+
+
+def energy_interval_rel(log: CellLog, figures: WindowFigures, model: PowerModel) -> tuple[float, float] | None:
+    """Return the 95% interval of energy over its estimate, all errors together, or ``None`` if one is unknown."""
+    estimate = figures.joules_per_tok
+    _, parts = energy_uncertainty(log, figures, model)
+    known = {name: part for name, part in parts.items() if part is not None}
+    if estimate is None or len(known) < len(parts) or not figures.watts:
+        return None
+    errors = EnergyErrors(
+        random=known["random"],
+        random_dof=estimate.n_batches - 1,
+        clock=known["clock_edges"],
+        tokens=known["token_count"],
+        others=(known.get("node_idle", 0.0),),
+    )
+    if model.boundary != "node_modelled" or model.profile is None or figures.energy.mean_w is None:
+        return relative_interval_95(replace(errors, gain=known.get("sensor_gain", known.get("meter_gain", 0.0))))
+    profile, gpu_rel = model.profile, figures.energy.mean_w / figures.watts
+    slope_share = profile.slope * gpu_rel
+    return relative_interval_95(
+        replace(
+            errors,
+            gain=known["sensor_gain"] / slope_share,
+            gpu_share=slope_share,
+            fixed_share=1 - slope_share,
+            offset=model.node_share * profile.u_offset_kw * 1000 / figures.watts,
+            slope=profile.u_slope * gpu_rel,
+            correlation=profile.correlation,
+        )
+    )
+
+
+def _clock_rel_u(figures: WindowFigures, model: PowerModel) -> float:
+    """Return the effect of edges in time: each is rectangular, +-0.1 s (a counter's step) or the lag of the power."""
+    counted = all(device.method == "counter" for device in figures.energy.devices) and model.boundary != "node"
+    lag_s = model.meter.power_lag_s if model.meter is not None else model.source.power_lag_s
+    half_s = COUNTER_STEP_S if counted else max(COUNTER_STEP_S, lag_s)
+    return half_s * sqrt(2 / 3) / figures.duration_s
+
+
+def _token_rel_u(log: CellLog, figures: WindowFigures) -> float:
+    """Return the effect of edges in tokens: between scrapes a counter grows by a token of every slot at a time."""
+    tokens = figures.tps_tok_per_s * figures.duration_s
+    if log.tokens_from_usage:
+        spread = spread_rel_u(log.requests, figures.window.start_s, figures.window.end_s)
+        return 1.0 if spread is None else spread
+    return _in_flight(log) / sqrt(6) / tokens
+
+
+def _systematic_rel_u(figures: WindowFigures, model: PowerModel) -> dict[str, float | None]:
+    """Return the systematic parts at the run's boundary; a meter's, where the figures come from one."""
+    if model.boundary != "node":
+        return {} if figures.energy.mean_w is None else model.systematic_rel_u(figures.energy.mean_w)
+    if figures.metered is None or figures.metered.mean_w is None or not figures.watts or model.meter is None:
+        return {}
+    gain = model.meter.gain_rel_u
+    parts = {"meter_gain": None if gain is None else gain * figures.metered.mean_w / figures.watts}
+    idle_w = 0.0 if model.profile is None else model.profile.metered_idle_std_w(model.node_share, model.allocation)
+    return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / figures.watts}
 
 
 def check_tokens(log: CellLog) -> TokenCheck:
@@ -136,7 +294,7 @@ def check_tokens(log: CellLog) -> TokenCheck:
     unfinished = log.requests[log.requests["outcome"] != "completed"]
     usage, limit = int(completed["output_tok"].sum()), int(unfinished["output_tok_asked"].sum())
     counter = growth_over_servers(log.server, "generation_tok")
-    if log.end_s is None or counter is None:
+    if log.end_s is None or counter is None or log.tokens_from_usage:  # usage cannot check itself
         return TokenCheck(counter_tok=None, usage_completed_tok=usage, unfinished_limit_tok=limit, consistent=None)
     return TokenCheck(
         counter_tok=counter,
@@ -164,38 +322,28 @@ def served_length_ratio(log: CellLog) -> float | None:
 
 
 def time_to_first_token(log: CellLog, window: Window) -> Latency:
-    """Return TTFT of the streamed probes sent in the window, in seconds."""
-    probes = _probes(log, window)
-    return _latency(log, window, probes["first_mono_s"] - probes["send_mono_s"], "ttft")
+    """Return TTFT of the streamed requests due in the window, in seconds."""
+    probes = streamed_requests(log.requests, window.start_s, window.end_s)
+    return _latency(log, window, probes["ttft_s"], "ttft")
 
 
 def inter_token_latency(log: CellLog, window: Window) -> Latency:
-    """Return the mean time between tokens of each streamed probe (TPOT), in seconds; one-token answers have none."""
-    probes = _probes(log, window)
-    probes = probes[probes["output_tok"] > 1]
-    gaps = (probes["end_mono_s"] - probes["first_mono_s"]) / (probes["output_tok"] - 1)
-    return _latency(log, window, gaps, "itl")
-
-
-def _probes(log: CellLog, window: Window) -> pd.DataFrame:
-    rows = log.requests
-    sent_inside = (rows["send_mono_s"] >= window.start_s) & (rows["send_mono_s"] <= window.end_s)
-    probes: pd.DataFrame = rows[rows["streamed"] & sent_inside & (rows["outcome"] == "completed")]
-    return probes
+    """Return the mean time between tokens of each streamed request (TPOT), in seconds; one-token answers have none."""
+    probes = streamed_requests(log.requests, window.start_s, window.end_s)
+    return _latency(log, window, probes["itl_s"], "itl")
 
 
 def _latency(log: CellLog, window: Window, values_s: pd.Series[float], histogram: str) -> Latency:
     seconds, count = growth(log, window, f"{histogram}_sum_s"), growth(log, window, f"{histogram}_count")
+    seen = latency_statistics(values_s)
     return Latency(
-        p50_s=float(values_s.median()) if len(values_s) else None,
-        probes=len(values_s),
+        p50_s=seen.p50_s,
+        p90_s=seen.p90_s,
+        p99_s=seen.p99_s,
+        mean_s=seen.mean_s,
+        probes=seen.n,
         server_mean_s=seconds / count if seconds is not None and count else None,
     )
-
-
-def mean_request_s(log: CellLog, tps_tok_per_s: float) -> float:
-    """Return the mean duration of a request in seconds, by Little's law: concurrency over request rate."""
-    return log.definition.concurrency * log.definition.mean_output_tok / tps_tok_per_s
 
 
 def gauge_mean(log: CellLog, window: Window, column: str) -> float | None:

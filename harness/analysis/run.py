@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,20 @@ from pydantic import ValidationError
 from estimator.compare import split_log_ratio
 from estimator.eq1 import Eq1Terms
 from estimator.nodes import NodeProfile
-from estimator.uncertainty import combine_relative
-from harness import judge, measured
-from harness.celllog import CellLog, IdleLog, read_cells, read_idle, stored_series
+from harness.analysis import judge, measured
+from harness.analysis.celllog import CellLog, IdleLog, read_cells, read_idle, stored_series
+from harness.analysis.loaded import client_reasons, load_fields
+from harness.analysis.measured import PowerModel, WindowFigures
+from harness.analysis.pairs import energy_ratio
+from harness.analysis.saturation import CONFIG_LIMITED, config_limited
 from harness.errors import StoreError
-from harness.measured import PowerModel, WindowFigures
 from results.schema import (
     CellDefinition,
     CellResult,
-    EnergyRatio,
+    ChangeResult,
     IdleResult,
     Manifest,
+    MeterReading,
     PredictedQueryEnergy,
     QueryEnergy,
     RunResult,
@@ -34,7 +36,6 @@ from results.schema import (
     SplitResult,
     StoredPrediction,
     TokenCheck,
-    Verdict,
     WindowResult,
 )
 from results.store import RunReader, StoredRunError
@@ -50,14 +51,23 @@ def analyse_run(folder: Path) -> RunResult:
         prediction, logs, idle = _read_prediction(reader), read_cells(reader), read_idle(reader)
     model = power_model(manifest)
     results = [_cell_result(log, model, manifest, prediction) for log in logs]
-    compared = tuple(cell for cell in results if cell.role == "compared")
+    cells = tuple(cell for cell in results if cell.role != "calibration")
     return RunResult(
         run=_summary(folder, manifest, prediction),
         idle=None if idle is None else _idle_result(idle, model),
-        cells=compared,
+        cells=cells,
         calibration_cells=tuple(cell for cell in results if cell.role == "calibration"),
-        energy_ratio=_energy_ratio(compared),
+        energy_ratio=energy_ratio([cells], model),
     )
+
+
+def window_has_ended(folder: Path, cell: str) -> bool:
+    """Return whether the window rule ends a cell under load, from what its run has stored so far."""
+    reader, manifest = open_run(folder)
+    with _refusing_damage(folder):
+        log = next(log for log in reversed(read_cells(reader)) if log.definition.name == cell)
+    figures = measured.window_figures(log, power_model(manifest))
+    return figures is not None and figures.window.ended == "precision_reached"
 
 
 def open_run(folder: Path) -> tuple[RunReader, Manifest]:
@@ -81,7 +91,9 @@ def power_model(manifest: Manifest) -> PowerModel:
     """Return how the run's power readings become joules at its boundary."""
     profile = None if manifest.node_profile is None else NodeProfile.model_validate(manifest.node_profile)
     uuids = tuple(str(device["uuid"]) for device in manifest.devices)
-    return PowerModel(manifest.power, manifest.boundary, profile, manifest.node_share, uuids)
+    return PowerModel(
+        manifest.power, manifest.boundary, profile, manifest.node_share, uuids, manifest.allocation, manifest.meters
+    )
 
 
 def _read_prediction(reader: RunReader) -> StoredPrediction:
@@ -93,12 +105,12 @@ def _read_prediction(reader: RunReader) -> StoredPrediction:
 def _cell_result(log: CellLog, model: PowerModel, manifest: Manifest, prediction: StoredPrediction) -> CellResult:
     figures = measured.window_figures(log, model)
     tokens = measured.check_tokens(log)
-    reasons = _reasons(log, figures, tokens)
+    reasons = (*_reasons(log, figures, tokens), *_meter_reasons(log, figures, model))
     in_window = {} if figures is None else _in_window(log, figures, model, manifest, prediction)
     return CellResult(
         **log.definition.model_dump(include=_IDENTITY),
         **in_window,
-        power_source=model.source.name,
+        power_source=_source_name(model),
         boundary=model.boundary,
         requests=measured.count_requests(log),
         tokens=tokens,
@@ -117,11 +129,13 @@ def _in_window(
         "tps_tok_per_s": figures.tps_tok_per_s,
         "watts": figures.watts,
         "gpu_watts": figures.energy.mean_w,
+        "meters": _meters(log, figures, model),
         "energy_method": " and ".join(sorted({d.method for d in figures.energy.devices if d.method})) or None,
         "gpu_utilization_ratio": measured.utilization_ratio(log, window),
         "ttft_s": measured.time_to_first_token(log, window),
         "itl_s": measured.inter_token_latency(log, window),
-        "window": _window_result(log, figures),
+        **load_fields(log, window, manifest.config),
+        "window": _window_result(figures),
         "queue_share": measured.queue_share(log, window),
         "kv_usage_ratio": measured.gauge_mean(log, window, "kv_usage_ratio"),
         "preemptions": measured.growth(log, window, "preemptions"),
@@ -144,6 +158,19 @@ def _in_window(
     return fields
 
 
+def _meters(log: CellLog, figures: WindowFigures, model: PowerModel) -> tuple[MeterReading, ...]:
+    window = figures.window
+    return measured.meter_readings(log.power, window.start_s, window.end_s, model, figures.energy.mean_w)
+
+
+def _meter_reasons(log: CellLog, figures: WindowFigures | None, model: PowerModel) -> list[str]:
+    """Return what is wrong with the meter that the cell's watts come from; other meters' faults are their own."""
+    if figures is None or model.meter is None:
+        return []
+    readings = [reading for reading in _meters(log, figures, model) if reading.source == model.meter.name]
+    return [reason for reading in readings for reason in reading.reasons]
+
+
 def _measured_terms(log: CellLog, watts: float, tps_tok_per_s: float, manifest: Manifest) -> Eq1Terms:
     """Feed what was measured into Eq. 1. At the gpu boundary there is no facility overhead to multiply with."""
     served = measured.served_length_ratio(log)
@@ -158,7 +185,8 @@ def _measured_terms(log: CellLog, watts: float, tps_tok_per_s: float, manifest: 
 def _query_energy(
     log: CellLog, figures: WindowFigures, terms: Eq1Terms, model: PowerModel, manifest: Manifest
 ) -> QueryEnergy:
-    uncertainty, parts = measured.energy_uncertainty(figures, model)
+    uncertainty, parts = measured.energy_uncertainty(log, figures, model)
+    factors = measured.energy_interval_rel(log, figures, model)
     with_pue = model.boundary != "gpu"
     return QueryEnergy(
         mean=terms.energy_wh,
@@ -168,6 +196,7 @@ def _query_energy(
         pue=terms.pue,
         pue_source=manifest.pue.source if with_pue else "none: the GPUs alone",
         mean_without_pue=terms.energy_wh / terms.pue,
+        ci95=None if factors is None else (factors[0] * terms.energy_wh, factors[1] * terms.energy_wh),
         standard_uncertainty_rel=uncertainty,
         uncertainty_parts_rel=parts,
     )
@@ -190,16 +219,20 @@ def _split(terms: Eq1Terms, predicted: dict[str, Any]) -> SplitResult:
     return SplitResult(power=split.power, length=split.length, tps=split.tps, pue=split.pue, total=split.total)
 
 
-def _window_result(log: CellLog, figures: WindowFigures) -> WindowResult:
-    window, duration_s = figures.window, figures.duration_s
-    tps = figures.tps_tok_per_s
+def _window_result(figures: WindowFigures) -> WindowResult:
+    window, estimate = figures.window, figures.joules_per_tok
     return WindowResult(
         start_mono_s=window.start_s,
         end_mono_s=window.end_s,
-        duration_s=duration_s,
-        mean_requests=duration_s / measured.mean_request_s(log, tps) if tps > 0 else 0.0,
-        tps_change_rel=window.change_rel,
-        tps_change_half_width_rel=window.change_half_width_rel if isfinite(window.change_half_width_rel) else None,
+        duration_s=figures.duration_s,
+        mean_requests=window.mean_requests,
+        ended=window.ended,
+        changes={
+            name: ChangeResult(rel=change.change, half_width_rel=change.half_width())
+            for name, change in window.changes.items()
+        },
+        autocorrelation_s=window.autocorrelation_s,
+        batches=None if estimate is None else estimate.n_batches,
     )
 
 
@@ -210,13 +243,16 @@ def _reasons(log: CellLog, figures: WindowFigures | None, tokens: TokenCheck) ->
     reasons += _request_reasons(log, tokens)
     if figures is None:
         return (*reasons, judge.NO_WINDOW)
-    reasons += [*figures.window.reasons, *figures.energy.reasons]
+    reasons += [*figures.window.reasons, *figures.energy.reasons, *client_reasons(log, figures.window)]
     if figures.tps_tok_per_s <= 0:
         reasons.append(judge.NO_TOKENS)
-    elif log.definition.role == "compared":
+    elif log.definition.role in ("compared", "grid"):
         plateau, queue = log.definition.plateau_tps_tok_per_s, measured.queue_share(log, figures.window)
         if not judge.Saturation(figures.tps_tok_per_s, plateau, queue).proven:
             reasons.append(judge.SATURATION_UNPROVEN)
+        kv_usage_ratio = measured.gauge_mean(log, figures.window, "kv_usage_ratio")
+        if config_limited(log.definition.binds, log.definition.doubling_gain_rel, kv_usage_ratio):
+            reasons.append(CONFIG_LIMITED)
     return tuple(reasons)
 
 
@@ -232,44 +268,27 @@ def _request_reasons(log: CellLog, tokens: TokenCheck) -> list[str]:
     return reasons
 
 
-def _energy_ratio(cells: tuple[CellResult, ...]) -> EnergyRatio | None:
-    """Energy of the multiplied cell over the plain one; errors common to both cancel, the random ones remain."""
-    plain = next((cell for cell in cells if cell.multiplier == 1), None)
-    multiplied = next((cell for cell in cells if cell.multiplier != 1), None)
-    if plain is None or multiplied is None:
-        return None
-    verdicts = {plain.verdict, multiplied.verdict}
-    worst: Verdict = "invalid" if "invalid" in verdicts else "suspect" if "suspect" in verdicts else "valid"
-    measured_ratio = uncertainty = eq1 = None
-    if plain.wh_per_query and multiplied.wh_per_query and worst != "invalid":
-        measured_ratio = multiplied.wh_per_query.mean / plain.wh_per_query.mean
-        energies = (plain.wh_per_query, multiplied.wh_per_query)
-        randoms = [energy.uncertainty_parts_rel.get("random") for energy in energies]
-        if None not in randoms:
-            uncertainty = combine_relative(*(value for value in randoms if value is not None))
-    if plain.predicted_wh_per_query and multiplied.predicted_wh_per_query:
-        eq1 = multiplied.predicted_wh_per_query.mean / plain.predicted_wh_per_query.mean
-    return EnergyRatio(
-        multiplier=multiplied.multiplier,
-        measured=measured_ratio,
-        measured_standard_uncertainty_rel=uncertainty,
-        verdict=worst,
-        eq1=eq1,
-    )
-
-
 def _idle_result(log: IdleLog, model: PowerModel) -> IdleResult:
-    energy = measured.window_energy(
-        stored_series(log.power, model.device_uuids), log.start_s, log.end_s, model.source.power_lag_s
-    )
+    energy = measured.window_energy(stored_series(log.power, model.device_uuids), log.start_s, log.end_s, model.source)
+    watts = None if energy.mean_w is None else model.lift_w(energy.mean_w)
+    meters = measured.meter_readings(log.power, log.start_s, log.end_s, model, energy.mean_w)
+    metered = [reading for reading in meters if model.meter is not None and reading.source == model.meter.name]
+    if model.boundary == "node":
+        watts = metered[0].charged_watts if metered else None
     return IdleResult(
         duration_s=log.end_s - log.start_s,
         gpu_watts=energy.mean_w,
-        watts=None if energy.mean_w is None else model.lift_w(energy.mean_w),
+        watts=watts,
         boundary=model.boundary,
-        power_source=model.source.name,
-        reasons=energy.reasons,
+        power_source=_source_name(model),
+        meters=meters,
+        reasons=(*energy.reasons, *(reason for reading in metered for reason in reading.reasons)),
     )
+
+
+def _source_name(model: PowerModel) -> str:
+    """Return what the watts at the run's boundary come from."""
+    return model.source.name if model.meter is None else model.meter.name
 
 
 def _summary(folder: Path, manifest: Manifest, prediction: StoredPrediction) -> RunSummary:
@@ -281,7 +300,7 @@ def _summary(folder: Path, manifest: Manifest, prediction: StoredPrediction) -> 
         started_wall_s=manifest.started_wall_s,
         model=manifest.model or "unknown",
         server_version=manifest.server_version,
-        power_source=manifest.power.name,
+        power_source=_source_name(power_model(manifest)),
         boundary=manifest.boundary,
         node_profile=manifest.node_profile["name"] if manifest.node_profile else None,
         prediction=prediction.tps_source,

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.energy import (
+from harness.analysis.energy import (
     FATAL_REASONS,
     SUSPECT_REASONS,
     DeviceSeries,
+    counter_edge_bound_j,
     counter_joules,
     device_energy,
     device_series,
@@ -171,20 +172,82 @@ def test_a_counter_that_fails_in_the_whole_window_is_an_error_and_not_an_old_gpu
 
 
 @pytest.mark.parametrize(
-    ("error", "reasons"),
+    ("error", "failed", "reasons"),
     [
-        ("power_w: UNKNOWN", ("sensor_error",)),
-        ("timed out", ("sensor_error",)),
-        ("temperature_c: UNKNOWN", ()),
+        ("power_w: UNKNOWN", 1, ()),
+        ("power_w: UNKNOWN", 5, ()),
+        ("power_w: UNKNOWN", 6, ("sensor_error",)),
+        ("energy_j: TIMEOUT", 6, ("sensor_error",)),
+        ("timed out", 5, ()),
+        ("timed out", 6, ("sensor_error",)),
+        ("temperature_c: UNKNOWN", 60, ()),
     ],
 )
-def test_only_errors_that_concern_joules_count(error, reasons):
-    failed = np.abs(T - 10) < 0.05
-    blank = failed & (error != "temperature_c: UNKNOWN")
+def test_readings_that_fail_to_give_joules_may_be_a_twentieth(error, failed, reasons):
+    bad = (T > 9.0) & (9.05 + 0.1 * failed > T)
+    blank = bad & (error != "temperature_c: UNKNOWN")
     power_w, energy_j = np.where(blank, NAN, 300.0), np.where(blank, NAN, 300 * T)
-    energy = device_energy(series(power_w, energy_j, with_errors(failed, error)), 5.0, 15.0)
+    energy = device_energy(series(power_w, energy_j, with_errors(bad, error)), 5.0, 15.0)
     assert energy.reasons == reasons
     assert energy.joules == pytest.approx(3000.0)
+    assert (energy.readings, energy.failed_readings) == (101, 0 if error.startswith("temp") else failed)
+
+
+def test_a_single_failed_reading_of_a_short_window_is_no_failing_sensor():
+    bad = np.abs(T - 10) < 0.05
+    errors = with_errors(bad, "power_w: UNKNOWN")
+    assert device_energy(series(np.where(bad, NAN, 300), 300 * T, errors), 9.5, 10.5).reasons == ()
+
+
+def test_a_sensor_that_fails_for_over_a_second_of_a_long_window_leaves_a_gap():
+    t_s = np.arange(0.0, 100.01, 0.1)
+    bad = (t_s > 50) & (t_s < 51.5)
+    blank = np.where(bad, NAN, 300.0)
+    energy = device_energy(series(blank, blank * t_s, with_errors(bad, "timed out"), t_s=t_s), 5.0, 95.0)
+    assert energy.reasons == ("power_gap",)
+    assert (
+        device_energy(
+            series(blank, blank * t_s, with_errors(bad, "timed out"), t_s=t_s), 5.0, 95.0, max_gap_s=6.0
+        ).reasons
+        == ()
+    )
+
+
+def stepping(power_w, phase_s=0.03, step_s=0.1):
+    """A counter that steps every 0.1 s, and how long before each reading it did."""
+    stepped_s = np.floor((T - phase_s) / step_s + 1e-9) * step_s + phase_s
+    return power_w * (stepped_s + 1.0), T - stepped_s
+
+
+def test_a_counter_that_steps_is_cut_between_its_steps():
+    energy_j, age_s = stepping(300.0)
+    assert counter_joules(T, energy_j, 5.05, 15.01, age_s=age_s).joules == pytest.approx(300 * 9.96)
+    one = DeviceSeries("gpu", T, T * NAN, energy_j, (None,) * T.size, age_s, 0 * T + 0.01)
+    assert device_energy(one, 5.05, 15.01).joules == pytest.approx(300 * 9.96)
+    assert device_energy(one, 5.05, 15.01).edge_bound_j == pytest.approx(2 * 0.01 * 300)
+
+
+def test_where_steps_were_not_watched_the_mean_age_is_taken():
+    energy_j, _ = stepping(300.0, phase_s=0.05)
+    unknown = np.full(T.size, NAN)
+    one = DeviceSeries("gpu", T, unknown, energy_j, (None,) * T.size, unknown, unknown)
+    energy = device_energy(one, 5.0, 15.0, counter_lag_s=0.05)
+    assert energy.joules == pytest.approx(3000.0)
+    assert energy.edge_bound_j == pytest.approx(2 * 0.05 * 300)
+
+
+def test_a_last_step_before_the_end_widens_the_bound_by_the_power_since():
+    stepped_s, energy_j = np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 300.0, 600.0, 900.0])
+    known = np.zeros(4)
+    assert counter_edge_bound_j(stepped_s, energy_j, 0.5, 2.5, bound_s=known) == pytest.approx(0.0, abs=1e-9)
+    assert counter_edge_bound_j(stepped_s, energy_j, 0.5, 3.2, bound_s=known) == pytest.approx(0.2 * 300)
+
+
+def test_power_that_changes_between_two_steps_widens_the_bound():
+    stepped_s, energy_j = np.arange(7.0), np.array([0.0, 100.0, 200.0, 300.0, 600.0, 900.0, 1200.0])
+    bound_j = counter_edge_bound_j(stepped_s, energy_j, 0.5, 2.5, bound_s=np.zeros(7))
+    # the edge at 0.5 s sees 100 W on both sides, that at 2.5 s powers from 100 to 300 W
+    assert bound_j == pytest.approx(1.0 * (300 - 100) / 4)
 
 
 def test_power_that_ends_early_beside_a_good_counter_leaves_the_joules_covered():
@@ -238,6 +301,7 @@ def test_rows_are_gathered_by_device_with_nan_for_what_is_missing():
     np.testing.assert_array_equal(b.energy_j, [NAN, NAN])
     np.testing.assert_array_equal(a.energy_j, [5.0, 6.0])
     np.testing.assert_array_equal(a.t_s, [1.0, 2.0])
+    np.testing.assert_array_equal(a.energy_age_s, [NAN, NAN])
     assert b.errors == (None, "power_w: UNKNOWN")
 
 

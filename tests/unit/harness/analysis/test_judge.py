@@ -1,6 +1,6 @@
 import pytest
 
-from harness.judge import INVALID_REASONS, Saturation, verdict
+from harness.analysis.judge import INVALID_REASONS, Saturation, verdict
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ def test_exactly_the_reasons_that_spoil_a_figure_invalidate():
     assert {
         "gpu_lost", "counter_reset", "sensor_stuck", "sensor_error", "window_not_covered", "no_tokens", "no_window",
         "too_many_errors", "lengths_not_forced", "token_count_mismatch", "interrupted", "server_lost",
+        "no_steady_state",
     } == INVALID_REASONS  # fmt: skip
 
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from harness.analysis import analyse_run
+from harness.analysis.run import analyse_run
 from harness.errors import StoreError
 from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, PUE, SyntheticRun
 
@@ -31,16 +31,19 @@ def gpu_result(tmp_path_factory):
     return analyse_run(run.write(tmp_path_factory.mktemp("runs") / "gpu"))
 
 
-def test_a_sound_cell_is_valid_without_reasons(result):
+def test_a_sound_cell_is_valid_and_one_shorter_than_its_requests_is_suspect(result):
+    # Little's law: 16 requests of 800 tokens at 400 tok/s take 32 s each, and the window is 26 s.
     assert [(cell.name, cell.verdict, cell.reasons) for cell in result.cells] == [
         ("1x", "valid", ()),
-        ("8x", "valid", ()),
+        ("8x", "suspect", ("window_too_short",)),
     ]
 
 
 def test_the_window_goes_from_the_end_of_the_warm_up_to_the_end_of_the_load(cell):
     assert (cell.window.start_mono_s, cell.window.end_mono_s, cell.window.duration_s) == (106.0, 132.0, 26.0)
-    assert cell.window.tps_change_rel == pytest.approx(0, abs=1e-6)
+    assert cell.window.ended == "precision_reached"
+    assert set(cell.window.changes) == {"throughput", "power", "kv_usage"}
+    assert all(change.rel == pytest.approx(0, abs=1e-6) for change in cell.window.changes.values())
     # Little's law: 16 requests of 100 tokens at 800 tok/s take 2 s each.
     assert cell.window.mean_requests == pytest.approx(26 / 2)
 
@@ -76,13 +79,28 @@ def test_the_uncertainty_is_that_of_the_sensor_and_of_the_node_model(cell):
     parts = cell.wh_per_query.uncertainty_parts_rel
     offset_w, slope_w = 0.25 * 170, GPU_W * 0.05
     node_w = math.sqrt(offset_w**2 + slope_w**2 - 2 * 0.8 * offset_w * slope_w)
-    assert set(parts) == {"random", "sensor_gain", "node_model"}
+    assert set(parts) == {"random", "sensor_gain", "node_model", "clock_edges", "token_count"}
     assert parts["random"] == pytest.approx(0, abs=1e-6)
     assert parts["sensor_gain"] == pytest.approx(0.03 * 1.22 * GPU_W / NODE_W)
     assert parts["node_model"] == pytest.approx(node_w / NODE_W)
     assert cell.wh_per_query.standard_uncertainty_rel == pytest.approx(
-        math.hypot(parts["sensor_gain"], parts["node_model"])
+        math.hypot(parts["sensor_gain"], parts["node_model"], parts["clock_edges"], parts["token_count"])
     )
+
+
+def test_the_edges_of_the_window_are_known_to_a_step_of_each_counter(cell):
+    # The difference of two rectangular errors of half width h has the variance 2 h^2 / 3.
+    parts = cell.wh_per_query.uncertainty_parts_rel
+    assert parts["clock_edges"] == pytest.approx(math.sqrt(2 * 0.1**2 / 3) / 26)
+    assert parts["token_count"] == pytest.approx(math.sqrt(2 * 8**2 / 3) / (800 * 26))
+
+
+def test_the_interval_of_a_querys_energy_holds_all_errors_together(cell):
+    energy = cell.wh_per_query
+    low, high = energy.ci95
+    assert low < energy.mean < high
+    # A rectangular gain is narrower than a Gaussian of its standard uncertainty; the node's part is Gaussian.
+    assert (high - low) / 2 / energy.mean == pytest.approx(1.96 * energy.standard_uncertainty_rel, rel=0.05)
 
 
 def test_at_the_gpu_boundary_there_is_neither_node_nor_pue(gpu_result):
@@ -91,7 +109,7 @@ def test_at_the_gpu_boundary_there_is_neither_node_nor_pue(gpu_result):
     assert cell.wh_per_query.mean == pytest.approx(GPU_W / TPS * 100 / 3600)
     assert cell.wh_per_query.mean == cell.wh_per_query.mean_without_pue
     assert (cell.wh_per_query.boundary, cell.wh_per_query.pue) == ("gpu", 1.0)
-    assert set(cell.wh_per_query.uncertainty_parts_rel) == {"random", "sensor_gain"}
+    assert set(cell.wh_per_query.uncertainty_parts_rel) == {"random", "sensor_gain", "clock_edges", "token_count"}
     assert cell.wh_per_query.uncertainty_parts_rel["sensor_gain"] == pytest.approx(0.03)
     assert (cell.ratio, cell.split, cell.predicted_wh_per_query) == (None, None, None)
 

@@ -3,9 +3,11 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
 
-from harness.analysis import analyse_run
+from harness.analysis.run import analyse_run
 from tests.unit.harness.synthetic_run import PLAIN, SyntheticRun
 
 MIDDLE_S = 120.0
@@ -197,8 +199,8 @@ def test_three_scrapes_are_a_window_whose_drift_is_unknown(tmp_path):
         run.events[-2]["t_mono_s"] = 107.0
 
     cell = cell_of(tmp_path, stop_early)
-    assert (cell.verdict, cell.reasons) == ("suspect", ("window_too_short",))
-    assert cell.window.tps_change_half_width_rel is None
+    assert (cell.verdict, cell.reasons) == ("suspect", ("window_too_short", "steadiness_unproven"))
+    assert cell.window.changes == {}
 
 
 def test_a_server_that_generates_nothing_in_the_window_is_named_so(tmp_path):
@@ -242,7 +244,10 @@ def test_throughput_that_rises_in_the_window_is_a_drift(tmp_path):
     cell = cell_of(tmp_path, rise)
     # From 400 to 504 tok/s on each server: 104 over the mean of 452.
     assert "drift" in cell.reasons
-    assert cell.window.tps_change_rel == pytest.approx(104 / 452, rel=1e-3)
+    assert "no_steady_state" in cell.reasons
+    # The rule leaves out what it can, the first half; in the rest throughput rises from 452 to 504 tok/s.
+    assert cell.window.start_mono_s == 119
+    assert cell.window.changes["throughput"].rel == pytest.approx(52 / 478, rel=0.01)
 
 
 def test_a_run_without_a_prediction_has_its_measured_figures_and_says_why_no_others(tmp_path):
@@ -265,21 +270,32 @@ def test_a_run_that_ended_before_its_first_cell_has_none(tmp_path):
     assert (result.cells, result.idle, result.energy_ratio) == ((), None, None)
 
 
-def test_the_random_error_is_that_of_power_that_swings_from_batch_to_batch(tmp_path):
-    def swing(run):  # both devices draw 100 W or 300 W in turn, 2.5 s each, as long as each of ten batches
-        run.events[2]["definition"]["warmup_s"] = 5.0
+def test_the_random_error_is_that_of_the_batches_of_power_that_varies(tmp_path):
+    rng = np.random.default_rng(1)
+    power_w = rng.uniform(180, 220, 100)  # of each device, for one scrape interval each
+
+    def vary(run):
         for uuid in ("gpu-a", "gpu-b"):
             joules = 1e6
             for row in power_of(run, uuid):
-                row["power_w"] = 300.0 if math.floor((row["t_mono_s"] - 107) / 2.5 + 1e-6) % 2 else 100.0
+                row["power_w"] = power_w[int((row["t_mono_s"] - 99) / 0.5 + 1e-6) % 100]
                 row["energy_j"] = joules
                 joules += row["power_w"] * 0.1
 
-    cell = cell_of(tmp_path, swing)
+    cell = cell_of(tmp_path, vary)
+    window = cell.window
+    first, last = (round((t_s - 99) / 0.5) for t_s in (window.start_mono_s, window.end_mono_s))
+    batches, remainder = divmod(last - first, window.batches)
+    sizes = [batches + (number < remainder) for number in range(window.batches)]
+    node_w = [400 + 1.22 * 2 * watts for watts in power_w[first:last]]
+    mean_w, squares, done = sum(node_w) / len(node_w), 0.0, 0
+    for size in sizes:
+        squares += sum(watts - mean_w for watts in node_w[done : done + size]) ** 2
+        done += size
+    error = math.sqrt(window.batches / (window.batches - 1) * squares) / (mean_w * len(node_w))
     low, high = cell.joules_per_tok_ci95
-    # Ten batches deviate by 1.22 x 200 W = 244 W each: s = sqrt(10 / 9) x 244 W, and s / sqrt(10) = 244 W / 3.
-    assert cell.joules_per_tok == pytest.approx(888 / 800, rel=1e-3)
-    assert cell.wh_per_query.uncertainty_parts_rel["random"] == pytest.approx(244 / 888 / 3, rel=0.01)
-    # Student-t with nine degrees of freedom: 2.262
-    assert high - cell.joules_per_tok == pytest.approx(2.262 * 244 / 800 / 3, rel=0.01)
+    assert cell.joules_per_tok == pytest.approx(mean_w / 800, rel=1e-6)
+    assert cell.wh_per_query.uncertainty_parts_rel["random"] == pytest.approx(error, rel=1e-3)
+    quantile = scipy.stats.t(window.batches - 1).ppf(0.975)
+    assert high - cell.joules_per_tok == pytest.approx(quantile * error * mean_w / 800, rel=1e-3)
     assert cell.joules_per_tok - low == pytest.approx(high - cell.joules_per_tok)
