@@ -33,12 +33,29 @@ class RunWriter:
     def __init__(self, folder: Path) -> None:
         """Create ``folder``, which must not exist yet; raises ``OSError`` where that is not possible."""
         folder.mkdir(parents=True)
+        for name in TABLES:
+            (folder / name).mkdir()
+        self._open(folder)
+
+    @classmethod
+    def reopened(cls, folder: Path) -> RunWriter:
+        """Return a writer that goes on with the run in ``folder``: tables continue after their last part.
+
+        A last event that a crash cut off is dropped, as readers do.
+        """
+        events = folder / "events.jsonl"
+        if events.is_file():
+            log = events.read_bytes()
+            write_whole(events, log[: log.rfind(b"\n") + 1].decode())
+        writer = cls.__new__(cls)
+        writer._open(folder)
+        return writer
+
+    def _open(self, folder: Path) -> None:
         self.folder = folder
         self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
-        self._parts = dict.fromkeys(TABLES, 0)
-        for name in TABLES:
-            (folder / name).mkdir()
+        self._parts = {name: _next_part(folder / name) for name in TABLES}
 
     def add(self, table: str, rows: Iterable[Row]) -> None:
         """Keep ``rows`` for the next flush."""
@@ -70,19 +87,28 @@ class RunWriter:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole: a reader sees the old content or the new, never a half."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".tmp")
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        return path
+        return write_whole(self.folder / name, text)
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write JSON whole."""
         return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _next_part(table: Path) -> int:
+    """Return the number after that of a table's last part."""
+    return 1 + max((int(part.stem.removeprefix("part-")) for part in table.glob("part-*.parquet")), default=-1)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file, and its folder if need be, so that a reader sees the old content or the new, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return path
 
 
 class RunReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.energy import DeviceSeries
+from harness.analysis.energy import DeviceSeries
+from harness.load.usage import lacks_counter, with_usage_tokens
 from results.schema import CellDefinition
 from results.store import RunReader
 
 FloatArray = npt.NDArray[np.float64]
 
-POWER_MARGIN_S = 2.0
-"""Power is kept a little beyond a cell, so that interpolation at its edges has readings on both sides."""
+POWER_MARGIN_S = 10.0
+"""Power is kept beyond a cell, so that interpolation at its edges has readings of a slow meter on both sides."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class CellLog:
     """The raw record of one cell. Times are monotonic seconds; ``end_s`` is ``None`` if the cell was cut short.
 
     ``before_s`` is when the servers were last seen quiet before the load, ``filled_s`` when every slot had begun to
-    generate, ``end_s`` when the servers were quiet again.
+    generate, ``end_s`` when the servers were quiet again. ``client`` is how the load clients kept up;
+    ``tokens_from_usage`` says that some server exports no token counter, so that its tokens are spread usage.
     """
 
     definition: CellDefinition
@@ -38,6 +40,8 @@ class CellLog:
     power: pd.DataFrame
     requests: pd.DataFrame
     server_lost: bool
+    client: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tokens_from_usage: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,18 @@ class IdleLog:
 
 def read_cells(reader: RunReader) -> list[CellLog]:
     """Return the cells of a run in the order they were measured, unfinished ones included."""
-    server, power, requests = (reader.table(name) for name in ("server", "power", "requests"))
+    server, power, requests, client = (reader.table(name) for name in ("server", "power", "requests", "client"))
+    events = reader.events()
+    without_counter = any(event["event"] == "no_token_counter" for event in events)
     last_seen_s = float(server["t_mono_s"].max()) if len(server) else 0.0
     cells = []
-    for start, later in _cell_events(reader.events()):
+    for start, later in _cell_events(events):
         definition = CellDefinition.model_validate(start["definition"])
         stop_s = float(later["load_stop"]["t_mono_s"]) if "load_stop" in later else last_seen_s
         end_s = float(later["cell_end"]["t_mono_s"]) if "cell_end" in later else None
         until_s = end_s if end_s is not None else stop_s
+        scrapes = _between(server, float(start["quiet_mono_s"]), until_s)
+        sent = requests[requests["cell"] == definition.name]
         cells.append(
             CellLog(
                 definition,
@@ -66,10 +74,12 @@ def read_cells(reader: RunReader) -> list[CellLog]:
                 filled_s=float(later.get("filled", start)["t_mono_s"]),
                 load_stop_s=stop_s,
                 end_s=end_s,
-                server=_between(server, float(start["quiet_mono_s"]), until_s),
+                server=with_usage_tokens(scrapes, sent) if without_counter else scrapes,
                 power=_between(power, float(start["t_mono_s"]) - POWER_MARGIN_S, until_s + POWER_MARGIN_S),
-                requests=requests[requests["cell"] == definition.name],
+                requests=sent,
                 server_lost="server_lost" in later,
+                client=_between(client, float(start["t_mono_s"]), until_s),
+                tokens_from_usage=without_counter and lacks_counter(scrapes),
             )
         )
     return cells
@@ -111,6 +121,8 @@ def _series(uuid: str, rows: pd.DataFrame) -> DeviceSeries:
         power_w=rows["power_w"].to_numpy(float),
         energy_j=rows["energy_j"].to_numpy(float),
         errors=tuple(error if isinstance(error, str) else None for error in rows["error"]),
+        energy_age_s=rows["energy_age_s"].to_numpy(float) if "energy_age_s" in rows else None,
+        energy_age_bound_s=rows["energy_age_bound_s"].to_numpy(float) if "energy_age_bound_s" in rows else None,
     )
 
 
