@@ -18,6 +18,7 @@ from harness.commands.refit import refit
 from harness.commands.reproduce import reproduce
 from harness.commands.stress import stress
 from harness.commands.sweep import sweep
+from harness.commands.verify import verify
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def _root(
         raise typer.Exit
 
 
-for command in (stress, sweep, compare, refit, estimate, fleet, reproduce):
+for command in (stress, sweep, compare, verify, refit, estimate, fleet, reproduce):
     app.command()(command)
 app.command("import")(import_)
 app.command()(measure)

@@ -193,6 +193,7 @@ def _close(run: RunWriter, status: Status, failure: str | None) -> None:
     closed = manifest.model_copy(update={"status": status, "failure": failure, "ended_wall_s": time.time()})
     run.write_json("manifest.json", closed.model_dump(mode="json", by_alias=True))
     write_result_files(run)
+    run.seal()
 
 
 def write_result_files(run: RunWriter) -> RunResult:

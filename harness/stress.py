@@ -23,7 +23,7 @@ from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.prediction import calibrated_source, calibration_lengths, find_tps_source, make_prediction
 from results.schema import CellResult, RunResult, StoredPrediction
-from results.store import RunWriter
+from results.store import RunWriter, sha256_of
 from workloads.spec import load_workload
 
 Visits = tuple[tuple[str, str], ...]
@@ -88,8 +88,8 @@ async def _predict(job: Job, cells: dict[str, CellPlan]) -> StoredPrediction:
 
 
 def _store(job: Job, prediction: StoredPrediction) -> None:
-    job.run.write_json("prediction.json", prediction.model_dump(mode="json", by_alias=True))
-    job.run.event("prediction_stored", tps_source=prediction.tps_source)
+    path = job.run.write_json("prediction.json", prediction.model_dump(mode="json", by_alias=True))
+    job.run.event("prediction_stored", tps_source=prediction.tps_source, sha256=sha256_of(path))
     job.say(f"prediction stored: TPS from {prediction.tps_source}" if prediction.cells else prediction.tps_source)
 
 

@@ -34,7 +34,7 @@ from harness.prediction import find_tps_source, make_prediction
 from harness.studies.sweeps import SWEEP_FILE, sweep_document
 from harness.sweep_config import SweepConfig, refuse
 from results.schema import CellResult, Manifest, StoredPrediction
-from results.store import RunReader, RunWriter
+from results.store import RunReader, RunWriter, sha256_of
 from workloads.spec import load_workload
 
 NO_PREDICTION = "no prediction: a sweep calibrates nothing; harness refit makes a TPS model of its grid"
@@ -158,8 +158,8 @@ def _predict(job: Job, grid: list[tuple[int, int]]) -> None:
         if source.calibrate
         else make_prediction(job.plan, source, lengths)
     )
-    job.run.write_json("prediction.json", prediction.model_dump(mode="json", by_alias=True))
-    job.run.event("prediction_stored", tps_source=prediction.tps_source)
+    path = job.run.write_json("prediction.json", prediction.model_dump(mode="json", by_alias=True))
+    job.run.event("prediction_stored", tps_source=prediction.tps_source, sha256=sha256_of(path))
 
 
 async def _climb(job: Job, sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ appended line by line. A reader needs nothing but this folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -21,6 +22,9 @@ import pyarrow.parquet as pq
 from results.tables import TABLES
 
 Row = Mapping[str, Any]
+
+HASHES_FILE = "hashes.json"
+"""SHA-256 of every other file of a run, by its path in the run folder, as the run's end left them."""
 
 
 class StoredRunError(ValueError):
@@ -41,8 +45,9 @@ class RunWriter:
     def reopened(cls, folder: Path) -> RunWriter:
         """Return a writer that goes on with the run in ``folder``: tables continue after their last part.
 
-        A last event that a crash cut off is dropped, as readers do.
+        A last event that a crash cut off is dropped, as readers do, and so are the hashes of the run's earlier end.
         """
+        (folder / HASHES_FILE).unlink(missing_ok=True)
         events = folder / "events.jsonl"
         if events.is_file():
             log = events.read_bytes()
@@ -92,6 +97,27 @@ class RunWriter:
     def write_json(self, name: str, content: Any) -> Path:
         """Write JSON whole."""
         return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def seal(self) -> Path:
+        """Write the hashes of all files of the run, so that a later change shows."""
+        return self.write_json(HASHES_FILE, file_hashes(self.folder))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below ``folder`` except the file of hashes, by path, in order of paths."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    hashes.pop(HASHES_FILE, None)
+    return hashes
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _next_part(table: Path) -> int:
