@@ -2,6 +2,7 @@
 # make test     run the tests
 # make check    static checks: lint, format, types, import rules
 # make bench    what is timed: speed and memory against their limits
+# make soak     long studies, such as the coverage of the intervals (docs/coverage.md)
 # make lock     resolve the pinned versions in locks/ anew
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 STACK := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup stress test check bench format lock clean
+.PHONY: setup stress test check bench soak format lock clean
 
 setup: $(VENV)/.ready-$(STACK)
 
@@ -40,6 +41,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m pytest -o python_files='bench_*.py' --capture=no tests/bench
+
+soak: setup
+	$(BIN)/python -m pytest -o python_files='soak_*.py' tests/soak
 
 format: setup
 	$(BIN)/ruff check --fix .

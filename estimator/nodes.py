@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -36,6 +36,9 @@ def _compiles(pattern: str) -> str:
 
 _Pattern = Annotated[str, AfterValidator(_compiles)]
 
+Allocation = Literal["share", "marginal", "whole"]
+"""Who bears what a node's unused GPUs and its fixed power draw: see ``NodeProfile.allocated_idle_w``."""
+
 
 class NodeProfile(BaseModel):
     """A kind of node and its linear power model, P_node = offset + slope * sum of GPU power."""
@@ -59,6 +62,7 @@ class NodeProfile(BaseModel):
     slope: PositiveFloat = Field(description="watts of the node per watt of its GPUs")
     u_offset_kw: NonNegativeFloat = Field(description="standard uncertainty of offset_kw in kW")
     u_slope: NonNegativeFloat = Field(description="standard uncertainty of slope")
+    u_idle_kw: NonNegativeFloat | None = Field(None, description="standard uncertainty of p_idle_kw in kW, if known")
     correlation: Annotated[float, Field(ge=-1, le=1, description="correlation of offset_kw and slope")]
     source: str = Field(min_length=1, description="where the figures come from")
 
@@ -68,9 +72,12 @@ class NodeProfile(BaseModel):
             raise ValueError(f"node profile {self.name} has {self.gpu_count} GPUs, {gpus_used} cannot be used")
         return gpus_used / self.gpu_count
 
-    def node_watts(self, gpu_sum_w: float, share: float = 1.0) -> float:
-        """Return the node power in W of GPUs that draw ``gpu_sum_w`` and bear ``share`` of the offset."""
-        return share * self.offset_kw * 1000 + self.slope * gpu_sum_w
+    def node_watts(self, gpu_sum_w: float, share: float = 1.0, allocation: Allocation = "share") -> float:
+        """Return the node power in W charged to GPUs that draw ``gpu_sum_w`` and are ``share`` of the node's.
+
+        It is share * offset + slope * ``gpu_sum_w``, and what ``allocation`` adds of the node's idle power.
+        """
+        return share * self.offset_kw * 1000 + self.slope * gpu_sum_w + self.allocated_idle_w(share, allocation)
 
     def node_watts_std(self, gpu_sum_w: float, share: float = 1.0) -> float:
         """Return the standard uncertainty in W of ``node_watts`` from offset and slope (JCGM 100, eq. 16)."""
@@ -79,9 +86,56 @@ class NodeProfile(BaseModel):
         variance = from_offset_w**2 + from_slope_w**2 + 2 * self.correlation * from_offset_w * from_slope_w
         return math.sqrt(max(variance, 0.0))
 
-    def p_max_share_kw(self, share: float) -> float:
-        """Return ``share`` of the maximum node power in kW."""
-        return share * self.p_max_kw
+    def allocated_idle_w(self, share: float, allocation: Allocation) -> float:
+        """Return the idle power in W that an allocation adds to the node power of ``share`` of the GPUs.
+
+        ``share`` charges that share of the offset and the used GPUs' own power, so it adds nothing. ``whole`` also
+        charges the idle power of the rest of the node, and ``marginal`` only what the node draws above idle:
+        with n of N GPUs in use and an unused one at idle, P_idle = offset + slope * N * P_gpu_idle, these are
+        (1 - n/N) * P_idle and -(n/N) * P_idle.
+
+        >>> node = load_profile("hgx-h100")
+        >>> [round(node.node_watts(2400, 0.5, rule)) for rule in ("share", "marginal", "whole")]
+        [3728, 2378, 5078]
+        """
+        return self._idle_weight(share, allocation) * self.p_idle_kw * 1000
+
+    def allocated_idle_std_w(self, share: float, allocation: Allocation) -> float | None:
+        """Return the standard uncertainty in W of ``allocated_idle_w``, or None where the idle power's is unknown."""
+        weight = abs(self._idle_weight(share, allocation))
+        if weight == 0:
+            return 0.0
+        return None if self.u_idle_kw is None else weight * self.u_idle_kw * 1000
+
+    def metered_idle_std_w(self, share: float, allocation: Allocation) -> float | None:
+        """Return the standard uncertainty in W that idle power brings to ``metered_watts``, or None where unknown."""
+        weight = abs(self._idle_weight(share, allocation) - self._idle_weight(share, "whole"))
+        if weight == 0:
+            return 0.0
+        return None if self.u_idle_kw is None else weight * self.u_idle_kw * 1000
+
+    @staticmethod
+    def _idle_weight(share: float, allocation: Allocation) -> float:
+        return {"share": 0.0, "marginal": -share, "whole": 1.0 - share}[allocation]
+
+    def metered_watts(self, meter_w: float, share: float = 1.0, allocation: Allocation = "share") -> float:
+        """Return what an allocation charges of a meter's reading in W, which holds the whole node.
+
+        The rest of the node is taken to idle. Nothing is modelled where all GPUs are used and the allocation is not
+        ``marginal``, or where it is ``whole``.
+
+        >>> load_profile("hgx-h100").metered_watts(5078, 0.5)
+        3728.0
+        """
+        return meter_w + self.allocated_idle_w(share, allocation) - self.allocated_idle_w(share, "whole")
+
+    def p_max_share_kw(self, share: float, allocation: Allocation = "share") -> float:
+        """Return the maximum node power in kW that an allocation charges to ``share`` of the GPUs."""
+        return share * self.p_max_kw + self.allocated_idle_w(share, allocation) / 1000
+
+    def to_yaml(self) -> str:
+        """Return the profile as the text of a file that ``load_profile`` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 
 @cache

@@ -9,18 +9,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from estimator.nodes import Allocation
 from harness.errors import ConfigError
+from harness.load.arrival_names import check_arrival
+from harness.power.meter_names import check_meter
 from harness.stress_options import STRESS_OPTIONS
 
 
 def _field(name: str, **limits: Any) -> Any:
     option = STRESS_OPTIONS[name]
     return Field(option.default, description=option.description, **limits)
+
+
+def _power_source(text: str) -> str:
+    kind, _, file = text.partition(":")
+    if text not in ("auto", "nvml", "simulated") and not (kind == "replay" and file):
+        raise ValueError("give auto, nvml, simulated or replay:FILE")
+    return text
 
 
 class StressConfig(BaseModel):
@@ -38,11 +48,22 @@ class StressConfig(BaseModel):
     multiplier: float = _field("multiplier", gt=0)
     concurrency: Literal["auto"] | int = _field("concurrency")
     budget: float | None = _field("budget", gt=0)
+    order: Literal["ab", "abba"] = _field("order")
+    repeats: int = _field("repeats", ge=1)
+    stream_share: float = _field("stream_share", ge=0, le=1)
+    arrival: Annotated[str, AfterValidator(check_arrival)] = _field("arrival")
+    clients: int = _field("clients", ge=1, le=64)
+    slo_ttft_s: float | None = _field("slo_ttft_s", gt=0)
+    slo_itl_s: float | None = _field("slo_itl_s", gt=0)
+    precision: float = _field("precision", gt=0, lt=1)
+    min_window: float | None = _field("min_window", gt=0)
     idle: float | None = _field("idle", gt=0)
     ready_timeout: float = _field("ready_timeout", gt=0)
     keep_server: bool = _field("keep_server")
-    power: Literal["auto", "nvml", "simulated"] = _field("power")
-    boundary: Literal["auto", "gpu", "node_modelled"] = _field("boundary")
+    power: Annotated[str, AfterValidator(_power_source)] = _field("power")
+    node_meter: tuple[Annotated[str, AfterValidator(check_meter)], ...] = _field("node_meter")
+    boundary: Literal["auto", "gpu", "node_modelled", "node"] = _field("boundary")
+    allocation: Allocation = _field("allocation")
     node_profile: str | None = _field("node_profile")
     pue: float | None = _field("pue", ge=1)
     tps_model: Path | None = _field("tps_model")
@@ -55,7 +76,11 @@ class StressConfig(BaseModel):
 
 def load_config(flags: Mapping[str, Any], file: Path | None) -> StressConfig:
     """Merge ``flags`` over the YAML ``file`` over the defaults; ``ConfigError`` lists every problem at once."""
-    merged = {**(_read(file) if file else {}), **flags}
+    return validated({**read_config_file(file), **flags})
+
+
+def validated(merged: Mapping[str, Any]) -> StressConfig:
+    """Return the configuration that keys and values give; ``ConfigError`` lists every problem at once."""
     try:
         config = StressConfig.model_validate(merged)
     except ValidationError as error:
@@ -67,7 +92,10 @@ def load_config(flags: Mapping[str, Any], file: Path | None) -> StressConfig:
     return config
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_config_file(file: Path | None) -> dict[str, Any]:
+    """Return the keys and values of a YAML file, or none without a file; raises ``ConfigError`` if it cannot."""
+    if file is None:
+        return {}
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from estimator.nodes import NodeProfile
+from estimator.nodes import Allocation, NodeProfile
 from harness import __version__
 from harness.errors import ConfigError
 from harness.live import PHASES, LiveState
@@ -24,8 +24,12 @@ _JOULES_PER_WH = 3_600
 class RunCollector(Collector):
     """Turns the live state into metrics at each scrape."""
 
-    def __init__(self, live: LiveState, run_id: str, profile: NodeProfile | None, node_share: float) -> None:
+    def __init__(
+        self, live: LiveState, run_id: str, profile: NodeProfile | None, node_share: float,
+        allocation: Allocation = "share",
+    ) -> None:  # fmt: skip
         """Export ``live``; node watts are modelled with ``profile`` where there is one."""
+        self._allocation = allocation
         self._live, self._run_id, self._profile, self._node_share = live, run_id, profile, node_share
 
     def collect(self) -> Iterator[Metric]:
@@ -52,7 +56,8 @@ class RunCollector(Collector):
         for device in self._live.devices.values():
             row = device.row
             values = [row.uuid, row.source, row.boundary]
-            gpu_w.append(row.power_w)
+            if row.boundary == "gpu":
+                gpu_w.append(row.power_w)
             energy.add_metric(values, device.joules)
             for family, value in (
                 (power, row.power_w),
@@ -71,8 +76,8 @@ class RunCollector(Collector):
         known = [watts for watts in gpu_w if watts is not None]
         if self._profile is None or not known or len(known) < len(gpu_w):
             return
-        source = next(iter(self._live.devices.values())).row.source
-        watts = self._profile.node_watts(sum(known), self._node_share)
+        source = next(device.row.source for device in self._live.devices.values() if device.row.boundary == "gpu")
+        watts = self._profile.node_watts(sum(known), self._node_share, self._allocation)
         labels = {"source": source, "boundary": "node_modelled", "node_profile": self._profile.name}
         yield _gauge("harness_node_power_watts", "Power of the node, modelled from its devices.", labels, watts)
 

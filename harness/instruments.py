@@ -11,10 +11,11 @@ from typing import Any
 
 from harness.errors import MeasurementError, StoreError
 from harness.live import LiveState
-from harness.load.closed_loop import RequestRow
+from harness.load.health import TickRow
+from harness.load.request import RequestRow
 from harness.pace import Pace
 from harness.power.base import PowerRow, PowerSource
-from harness.power.sampler import PowerSampler
+from harness.power.combined import sampler_of
 from harness.server.monitor import ServerMonitor, ServerRow
 from results.store import RunWriter
 
@@ -28,8 +29,9 @@ class Instruments:
     def __init__(self, run: RunWriter, live: LiveState, source: PowerSource, urls: Sequence[str]) -> None:
         """Wire the instruments; nothing runs before ``with``."""
         self.run, self.live = run, live
-        self.sampler = PowerSampler(source, self._power_read)
+        self.sampler = sampler_of(source, self._power_read)
         self.monitor = ServerMonitor(urls, self._servers_scraped)
+        self.blind = False
         self._flush_pace = Pace(FLUSH_PERIOD_S)
         self._write_error: OSError | None = None
         self._flusher = threading.Thread(target=self._flush_steadily, name="run-writer", daemon=True)
@@ -51,6 +53,11 @@ class Instruments:
         finally:
             self.run.flush()
 
+    def go_blind(self, servers: Sequence[int]) -> None:
+        """Note that ``servers`` export no token counter: their tokens are usage, their queue is not known."""
+        self.blind = True
+        self.run.event("no_token_counter", servers=list(servers))
+
     def phase(self, name: str, cell: str = "") -> None:
         """Note the phase the run is in."""
         self.live.phase, self.live.cell = name, cell
@@ -62,9 +69,15 @@ class Instruments:
         self.run.add("requests", [{**fields, **fields.pop("answer")}])
         self.live.request_ended(row.answer.outcome)
 
+    def client_ticked(self, rows: Sequence[TickRow]) -> None:
+        """Take what a load client's timer noted."""
+        self.run.add("client", [asdict(row) for row in rows])
+
     async def wait_quiet(self) -> float:
         """Wait until every server was scraped with nothing running or waiting; returns the time of that scrape."""
         since_s = time.monotonic()
+        if self.blind:  # the harness's own requests have ended, and of others nothing can be known
+            return since_s
         while time.monotonic() - since_s < QUIET_TIMEOUT_S:
             rows = self.monitor.latest
             if rows and all(row.t_mono_s > since_s and _is_quiet(row) for row in rows):

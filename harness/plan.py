@@ -12,7 +12,9 @@ from estimator.throughput.tps import TpsModel
 from harness.config import StressConfig
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.power.base import DeviceIdentity
+from harness.power.meter_names import covers_node
 from harness.power.nvml import list_gpus, nvml_unavailable_reason
+from harness.power.replay import load_recording
 from harness.power.simulated import DEVICE_NAME
 from harness.server.choose import ModelChoice, choose_model, place_model
 from results.schema import Boundary
@@ -20,7 +22,8 @@ from workloads.spec import Workload, WorkloadNameError, load_workload
 from workloads.tiny_model import TINY_MODEL
 from workloads.traces import WorkloadFileError
 
-STREAMED_SHARE = 0.05
+MAX_WARMUP_S = 10.0
+"""Left out after the fill whatever the log says; the window rule finds longer ramps itself."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Timing:
     rung_s: float
     calibration_s: float
     linger_s: float
+    min_window_s: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,24 @@ class Plan:
 
     @property
     def cells(self) -> tuple[tuple[str, float], ...]:
-        """Return the compared cells as (name, multiplier), in order."""
+        """Return the two compared cells as (name, multiplier)."""
         return (("1x", 1.0), (f"{self.config.multiplier:g}x", self.config.multiplier))
 
+    @property
+    def visits(self) -> tuple[tuple[str, str], ...]:
+        """Return what is measured in what order, as (name of the measurement, name of its cell)."""
+        first, second = (name for name, _ in self.cells)
+        once = ((first, first), (second, second))
+        return once if self.config.order == "ab" else (*once, (f"{second}-2", second), (f"{first}-2", first))
 
-def make_plan(config: StressConfig) -> Plan:
-    """Resolve ``config``; raises ``NodeError``, ``WorkloadError`` or ``ConfigError`` for what cannot work here."""
+
+def make_plan(config: StressConfig, *, pair: bool = True) -> Plan:
+    """Resolve ``config``; raises ``NodeError``, ``WorkloadError`` or ``ConfigError`` for what cannot work here.
+
+    ``pair`` says whether the job compares two lengths, which then must differ.
+    """
     power, why, devices = _power(config)
-    if config.multiplier == 1:
+    if pair and config.multiplier == 1:
         raise ConfigError("multiplier = 1 would measure the same cell twice", fix="use a multiplier other than 1")
     model, replica_gpus = (None, ()) if config.url else _placement(config, devices)
     used = devices if config.url else tuple(gpu for gpus in replica_gpus for gpu in gpus)
@@ -83,7 +97,7 @@ def make_plan(config: StressConfig) -> Plan:
         power_why=why,
         boundary=boundary,
         profile=profile,
-        node_share=1.0 if profile is None or power == "simulated" else _share(profile, used),
+        node_share=_node_share(config, boundary, profile, power, used),
         timing=_timing(config, on_gpu=bool(devices)),
         tps_model=_tps_model(config),
     )
@@ -92,6 +106,8 @@ def make_plan(config: StressConfig) -> Plan:
 def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     """Return the power source, why it was taken, and the GPUs there are to use."""
     missing = nvml_unavailable_reason()
+    if config.power.startswith("replay:"):
+        return config.power, "asked for", () if missing is not None else _select(list_gpus(), config.gpu)
     if config.power != "nvml" and missing is not None:
         return "simulated", "asked for" if config.power == "simulated" else f"no NVML here: {missing}", ()
     gpus = _select(list_gpus(), config.gpu)
@@ -160,7 +176,9 @@ def _profile(config: StressConfig, used: tuple[DeviceIdentity, ...], power: str)
             return load_profile(config.node_profile)
     except ValueError as error:
         raise NodeError(f"node_profile = {config.node_profile!r} cannot be used", why=str(error)) from error
-    return profile_for_gpu(used[0].name if power == "nvml" and used else DEVICE_NAME)
+    if power == "simulated":
+        return profile_for_gpu(DEVICE_NAME)
+    return profile_for_gpu(used[0].name) if used else None
 
 
 def _boundary(config: StressConfig, profile: NodeProfile | None, used: tuple[DeviceIdentity, ...]) -> Boundary:
@@ -170,15 +188,44 @@ def _boundary(config: StressConfig, profile: NodeProfile | None, used: tuple[Dev
             why=f"none is shipped for {used[0].name if used else 'this node'}",
             fix="give one with --node-profile FILE.yaml, or use --boundary gpu",
         )
+    metered = any(covers_node(meter) for meter in config.node_meter)
+    if config.boundary == "node" and not metered:
+        raise NodeError(
+            "the boundary node needs a meter of the node",
+            why="it is not modelled",
+            fix="give one with --node-meter, or use --boundary node_modelled",
+        )
     if config.boundary == "auto":
-        return "gpu" if profile is None else "node_modelled"
+        return "node" if metered else "gpu" if profile is None else "node_modelled"
     return config.boundary
 
 
-def _share(profile: NodeProfile, used: tuple[DeviceIdentity, ...]) -> float:
+def _node_share(
+    config: StressConfig, boundary: Boundary, profile: NodeProfile | None, power: str, used: tuple[DeviceIdentity, ...]
+) -> float:
+    """Return the used share of the node's GPUs; a part of a metered node takes a profile unless all is charged."""
+    if profile is not None:
+        return 1.0 if power == "simulated" else _share(profile, _gpus_used(power, used))
+    share = len(used) / len(list_gpus()) if boundary == "node" and used else 1.0
+    if (config.allocation == "marginal" and boundary != "gpu") or (config.allocation == "share" and share < 1):
+        raise NodeError(
+            f"the allocation {config.allocation} needs a node profile",
+            why="what the unused GPUs and the idle node draw is not metered apart",
+            fix="give one with --node-profile FILE.yaml, or use --allocation whole",
+        )
+    return share
+
+
+def _gpus_used(power: str, used: tuple[DeviceIdentity, ...]) -> int:
+    """Return how many GPUs draw the power: those in use here, or those of the recording."""
+    _, _, file = power.partition("replay:")
+    return len(load_recording(Path(file)).devices) if file else len(used)
+
+
+def _share(profile: NodeProfile, gpus_used: int) -> float:
     """Return the share of the node that the GPUs used are."""
     try:
-        return profile.share(len(used))
+        return profile.share(gpus_used)
     except ValueError as error:
         raise NodeError("the node profile does not match this node", why=str(error)) from error
 
@@ -210,11 +257,12 @@ def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
     budget_s = config.budget or (300.0 if on_gpu else 35.0)
     return Timing(
         budget_s=budget_s,
-        warmup_s=budget_s / 5,
+        warmup_s=min(budget_s / 5, MAX_WARMUP_S),
         idle_s=config.idle or (60.0 if on_gpu else 8.0),
         rung_s=max(3.0, budget_s / 7),
         calibration_s=max(4.0, budget_s / 5),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
+        min_window_s=config.min_window or (60.0 if on_gpu else 20.0),
     )
 
 

@@ -40,8 +40,12 @@ class TpsSource:
 
 def find_tps_source(plan: Plan, served_model: str) -> TpsSource:
     """Return a given model file, else the S.I rows of this very model, else ask for calibration."""
+    if plan.config.arrival != "closed":
+        return TpsSource(None, "no prediction: an open loop need not saturate, and Eq. 1's throughput is at saturation")
     if plan.boundary == "gpu":
         return TpsSource(None, "no prediction: Eq. 1 predicts a whole node, and the boundary here is the GPUs alone")
+    if plan.profile is None:
+        return TpsSource(None, "no prediction: Eq. 1 needs the node's maximum power, and there is no node profile")
     gpus = max(1, len(plan.devices))
     if plan.tps_model is not None:
         if plan.tps_model.gpus != gpus:
@@ -72,7 +76,7 @@ def calibration_lengths(lengths: Mapping[str, LengthDistribution]) -> list[tuple
 def calibrated_source(plan: Plan, model: str, cells: tuple[CellResult, ...]) -> TpsSource:
     """Fit the paper's form to calibration cells of this server."""
     rows = tps_rows(model, max(1, len(plan.devices)), cells, "calibration cells of this run")
-    label = PLUMBING_CHECK if plan.power == "simulated" else CALIBRATED
+    label = PLUMBING_CHECK if plan.power == "simulated" and plan.boundary != "node" else CALIBRATED
     try:
         return TpsSource(fit_tps(rows, "oviedo", cap=True), "calibration cells of this run", label)
     except InsufficientRowsError as error:
@@ -92,7 +96,10 @@ def tps_rows(model: str, gpus: int, cells: tuple[CellResult, ...], source: str) 
             source=source,
         )
         for cell in cells
-        if cell.verdict != "invalid" and cell.tps_tok_per_s and cell.workload.startswith("fixed:")
+        if cell.verdict != "invalid"
+        and cell.role != "ladder"
+        and cell.tps_tok_per_s
+        and cell.workload.startswith("fixed:")
     )
 
 
@@ -101,7 +108,7 @@ def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthD
     if source.model is None or plan.profile is None:
         return StoredPrediction(created_wall_s=time.time(), tps_source=source.text, label=source.label)
     preset = get_preset(PRESET)
-    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share))
+    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share, plan.config.allocation))
     cells = {
         name: predict_mean(
             PredictionInputs(
@@ -112,7 +119,7 @@ def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthD
                 seed=plan.config.seed,
             )
         ).to_dict()
-        for name, _ in plan.cells
+        for name in lengths
     }
     for cell in cells.values():
         del cell["tps"]

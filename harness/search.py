@@ -4,86 +4,132 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from estimator.lengths import LengthDistribution
+from estimator.uncertainty import batch_means_ratio
+from harness.analysis.saturation import Rung, SearchResult, choose, next_step
 from harness.cell import Bench, fill, hold
-from harness.server.monitor import SCRAPE_PERIOD_S
+from harness.server.monitor import SCRAPE_PERIOD_S, ServerRow
 
 FIRST_CONCURRENCY = 16
-LAST_CONCURRENCY = 4_096
-GAIN_TO_GO_ON = 1.05
-PLATEAU_SHARE = 0.97
-QUEUED_SHARE = 0.95
+_SCRAPES_A_BATCH = 3
 
 
-@dataclass(frozen=True)
-class Rung:
-    """Throughput at one concurrency: TPS over all servers, and how often requests queued there."""
+@dataclass
+class Scrapes:
+    """The scrapes of one rung, a tuple over servers each."""
 
-    concurrency: int
-    tps_tok_per_s: float
-    queue_share: float
+    rounds: list[tuple[ServerRow, ...]] = field(default_factory=list)
+
+    def add(self, rows: tuple[ServerRow, ...]) -> None:
+        """Take a round unless it is the last one again, or a server did not answer."""
+        if rows and all(row.error is None for row in rows) and (not self.rounds or rows != self.rounds[-1]):
+            self.rounds.append(rows)
+
+    def rung(self, concurrency: int) -> Rung:
+        """Return what the scrapes say; the error of TPS is that of batches of three scrape intervals."""
+        rounds = self.rounds
+        times_s = [rows[0].t_mono_s for rows in rounds]
+        tokens = [sum(row.counters.generation_tok or 0.0 for row in rows) for rows in rounds]
+        seconds = [later - earlier for earlier, later in pairwise(times_s)]
+        new_tok = [later - earlier for earlier, later in pairwise(tokens)]
+        batches = len(seconds) // _SCRAPES_A_BATCH
+        known = batch_means_ratio(new_tok, seconds, batches) if batches >= 2 else None
+        queued = [sum((row.counters.waiting or 0) > 0 for row in rows) / len(rows) for rows in rounds]
+        kv = [row.counters.kv_usage_ratio for rows in rounds for row in rows]
+        return Rung(
+            concurrency,
+            tps_tok_per_s=sum(new_tok) / sum(seconds) if seconds else 0.0,
+            queue_share=sum(queued) / len(queued) if queued else 0.0,
+            tps_u_tok_per_s=known.standard_error if known else None,
+            running=self._mean_sum("running"),
+            held=self._mean_held(),
+            kv_usage_ratio=max((value for value in kv if value is not None), default=None),
+            preemptions=self._growth("preemptions"),
+        )
+
+    def _sums(self, name: str) -> list[float] | None:
+        values = [[getattr(row.counters, name) for row in rows] for rows in self.rounds]
+        if not values or any(value is None for row in values for value in row):
+            return None
+        return [sum(row) for row in values]
+
+    def _mean_sum(self, name: str) -> float | None:
+        sums = self._sums(name)
+        return None if sums is None else sum(sums) / len(sums)
+
+    def _mean_held(self) -> float | None:
+        running, waiting = self._mean_sum("running"), self._mean_sum("waiting")
+        return None if running is None or waiting is None else running + waiting
+
+    def _growth(self, name: str) -> float | None:
+        sums = self._sums(name)
+        return None if sums is None else sums[-1] - sums[0]
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """The concurrency to measure at, the ladder's best TPS, and what ended the ladder."""
+async def search(
+    bench: Bench, cell: str, lengths: LengthDistribution, rung_s: float, max_num_seqs: int | None = None
+) -> SearchResult:
+    """Climb the ladder on live servers: concurrency grows without a pause, each rung is measured for ``rung_s``.
 
-    concurrency: int
-    plateau_tps_tok_per_s: float | None
-    binding: str
-    rungs: tuple[Rung, ...]
-
-
-def choose(rungs: tuple[Rung, ...]) -> SearchResult:
-    """Return the smallest concurrency within 3% of the best rung, and name what binds. Pure."""
-    best = max(rung.tps_tok_per_s for rung in rungs)
-    chosen = next(rung for rung in rungs if rung.tps_tok_per_s >= PLATEAU_SHARE * best)
-    last = rungs[-1]
-    if last.queue_share >= QUEUED_SHARE:
-        binding = f"the server's queue: at {last.concurrency} in flight it never empties (max_num_seqs or KV cache)"
-    elif last.concurrency >= LAST_CONCURRENCY:
-        binding = f"nothing found: TPS still rose at {last.concurrency} in flight, where the ladder ends"
-    else:
-        binding = f"compute or memory bandwidth: {last.concurrency} in flight gained less than 5%"
-    return SearchResult(chosen.concurrency, best, binding, rungs)
-
-
-def goes_on(rungs: tuple[Rung, ...]) -> bool:
-    """Return whether another doubling can still raise throughput. Pure."""
-    last = rungs[-1]
-    if last.queue_share >= QUEUED_SHARE or 2 * last.concurrency > LAST_CONCURRENCY:
-        return False
-    return len(rungs) < 2 or last.tps_tok_per_s >= GAIN_TO_GO_ON * rungs[-2].tps_tok_per_s
-
-
-async def search(bench: Bench, cell: str, lengths: LengthDistribution, rung_s: float) -> SearchResult:
-    """Climb the ladder on live servers: concurrency grows without a pause, each rung is measured for ``rung_s``."""
+    A rung whose gain its error leaves undecided is measured longer before the ladder goes on or stops.
+    """
     await bench.instruments.wait_quiet()
     loop = bench.loop(f"search {cell}", lengths)
-    rungs: tuple[Rung, ...] = ()
+    rungs: list[Rung] = []
+    concurrency = FIRST_CONCURRENCY
     try:
-        while not rungs or goes_on(rungs):
-            concurrency = 2 * rungs[-1].concurrency if rungs else FIRST_CONCURRENCY
+        while True:
             await fill(bench, loop, concurrency, timeout_s=2 * rung_s)
             await hold(bench, loop, rung_s / 5)
-            rungs += (await _measure_rung(bench, concurrency, rung_s),)
+            scrapes = Scrapes()
+            await _watch(bench, scrapes, rung_s)
+            rungs.append(scrapes.rung(concurrency))
+            while (step := next_step(rungs)) == "extend":
+                await _watch(bench, scrapes, rung_s)
+                rungs[-1] = replace(scrapes.rung(concurrency), extensions=rungs[-1].extensions + 1)
             bench.instruments.run.event("rung", cell=cell, **vars(rungs[-1]))
+            if step == "stop":
+                break
+            concurrency *= 2
     finally:
         await loop.stop(drain=False)
-    result = choose(rungs)
-    bench.instruments.run.event("search_end", cell=cell, concurrency=result.concurrency, binding=result.binding)
+    result = choose(rungs, max_num_seqs)
+    bench.instruments.run.event(
+        "search_end",
+        cell=cell,
+        concurrency=result.concurrency,
+        binds=result.binds,
+        binding=result.binding,
+        doubling_gain_rel=result.doubling_gain_rel,
+    )
     return result
 
 
-async def _measure_rung(bench: Bench, concurrency: int, seconds: float) -> Rung:
-    monitor = bench.instruments.monitor
-    start_s, start_tok = monitor.latest[0].t_mono_s, bench.generated_tok()
-    end_s, queued, looks = time.monotonic() + seconds, 0.0, 0
+async def _watch(bench: Bench, scrapes: Scrapes, seconds: float) -> None:
+    end_s = time.monotonic() + seconds
+    scrapes.add(bench.instruments.monitor.latest)
     while time.monotonic() < end_s:
-        await asyncio.sleep(SCRAPE_PERIOD_S)
-        looks += 1
-        queued += sum((row.counters.waiting or 0) > 0 for row in monitor.latest) / len(monitor.latest)
-    elapsed_s, generated = monitor.latest[0].t_mono_s - start_s, bench.generated_tok() - start_tok
-    return Rung(concurrency, generated / elapsed_s, queued / looks)
+        await asyncio.sleep(SCRAPE_PERIOD_S / 2)
+        scrapes.add(bench.instruments.monitor.latest)
+
+
+def max_num_seqs(argvs: tuple[tuple[str, ...], ...]) -> int | None:
+    """Return the largest batch of all servers together as their command lines give it, or ``None`` if one does not.
+
+    >>> max_num_seqs((("vllm", "--max-num-seqs", "32"), ("vllm", "--max-num-seqs=64")))
+    96
+    """
+    limits = [_option(argv, "--max-num-seqs") for argv in argvs]
+    if not limits or any(limit is None or not limit.isdigit() for limit in limits):
+        return None
+    return sum(int(limit) for limit in limits if limit is not None)
+
+
+def _option(argv: tuple[str, ...], name: str) -> str | None:
+    """Return the last value that an option has on a command line: later ones win."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{name}=") else [word])]
+    values = [later for earlier, later in pairwise(words) if earlier == name]
+    return values[-1] if values else None

@@ -30,11 +30,22 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "multiplier": Option(15.0, "Output-length multiplier of the second cell."),
         "concurrency": Option("auto", "Requests kept in flight, or 'auto' to search."),
         "budget": Option(None, "Seconds of load a cell, after launch; GPU 300, else 35."),
+        "order": Option("ab", "Order of the two cells: ab, or abba, which measures each twice and cancels drift."),
+        "repeats": Option(1, "Times to do it all on servers started anew, for the spread between runs."),
+        "stream_share": Option(0.05, "Share of the requests that stream; 1 makes every one stream, as in production."),
+        "arrival": Option("closed", "When requests are sent: closed, poisson:RATE (a second) or trace (azure:FILE)."),
+        "clients": Option(1, "Load client processes."),
+        "slo_ttft_s": Option(None, "Seconds to the first token that a request within the objective may take."),
+        "slo_itl_s": Option(None, "Seconds between tokens that a request within the objective may take."),
+        "precision": Option(0.02, "Half width of J/token (95%, relative) at which a cell ends before its budget."),
+        "min_window": Option(None, "Seconds of load before a cell may end; GPU 60, else 20."),
         "idle": Option(None, "Seconds of loaded idle to measure; GPU 60, else 8."),
         "ready_timeout": Option(1800.0, "Seconds to wait for a launched server to become ready."),
         "keep_server": Option(False, "Leave the launched server running at the end."),
-        "power": Option("auto", "Power source."),
-        "boundary": Option("auto", "Hardware the joules cover."),
+        "power": Option("auto", "GPU power: auto, nvml, simulated or replay:FILE (a run folder or CSV)."),
+        "node_meter": Option((), "Meter beside the GPUs (repeatable): redfish, ipmi, hwmon, rapl or replay:FILE."),
+        "boundary": Option("auto", "Hardware the joules cover: gpu, node_modelled, or node (metered)."),
+        "allocation": Option("share", "Unused GPUs: share (n/N of the node), marginal (above idle) or whole."),
         "node_profile": Option(None, "Node profile: a shipped name or a YAML file."),
         "pue": Option(None, "Measured PUE; without it both sides share Eq. 1's."),
         "tps_model": Option(None, "TPS model file written by harness refit."),
@@ -45,3 +56,6 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "seed": Option(0, "Seed of every random draw."),
     }
 )
+
+NOT_FOR_SWEEPS = ("order", "repeats", "arrival")
+"""Options of pairs and of open loops: a sweep has cells of its own and keeps each concurrency full."""

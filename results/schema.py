@@ -9,13 +9,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from estimator.nodes import Allocation
+
 MANIFEST_SCHEMA: Literal["inference-energy/manifest/1"] = "inference-energy/manifest/1"
 PREDICTION_SCHEMA: Literal["inference-energy/prediction/1"] = "inference-energy/prediction/1"
 RESULT_SCHEMA: Literal["inference-energy/result/1"] = "inference-energy/result/1"
 
 Boundary = Literal["gpu", "node_modelled", "node"]
+SensorBoundary = Literal["gpu", "node", "cpu_dram"]
+"""What a sensor covers; ``cpu_dram`` is part of a node and never added to one."""
+
 Verdict = Literal["valid", "suspect", "invalid"]
+WindowEnd = Literal["precision_reached", "budget_spent"]
 Status = Literal["running", "complete", "partial", "failed"]
+Role = Literal["calibration", "compared", "ladder", "grid"]
+"""What a cell is for: to feed a prediction, to be compared with it, or a cell of a sweep."""
 
 
 class Document(BaseModel):
@@ -28,7 +36,7 @@ class CellDefinition(Document):
     """What a cell is, fixed before its load starts."""
 
     name: str
-    role: Literal["calibration", "compared"]
+    role: Role
     workload: str
     multiplier: float
     concurrency: int
@@ -37,12 +45,27 @@ class CellDefinition(Document):
     median_output_tok: float
     capped_share: float = Field(description="share of queries whose output was capped to fit the context")
     mean_output_uncapped_tok: float
-    warmup_s: float
-    budget_s: float
+    warmup_s: float = Field(description="left out after the fill in any case; the window rule may leave out more")
+    budget_s: float = Field(description="the load lasts at most this long after the fill")
+    precision_rel: float = Field(0.02, description="target half width of the 95% interval of J/token")
+    min_window_s: float = Field(0.0, description="log after the warm-up that the window rule looks at first")
     streamed_share: float
+    arrival: str = Field("closed", description="closed, poisson:RATE in requests a second, or trace")
+    clients: int = Field(1, description="load client processes")
     drain: bool
     plateau_tps_tok_per_s: float | None = Field(description="best TPS of this workload's ladder, if one ran")
     binding: str = Field(description="what limits throughput at this concurrency, as far as it is known")
+    binds: str = Field("not_searched", description="the same as a code")
+    doubling_gain_rel: float | None = Field(
+        None, description="expected gain of twice the largest batch, where max_num_seqs binds"
+    )
+
+
+class ChangeResult(Document):
+    """The relative change of a quantity across the window, by linear fit, and its 95% half width."""
+
+    rel: float
+    half_width_rel: float
 
 
 class WindowResult(Document):
@@ -52,14 +75,22 @@ class WindowResult(Document):
     end_mono_s: float
     duration_s: float
     mean_requests: float = Field(description="window length in mean request durations")
-    tps_change_rel: float = Field(description="relative change of TPS across the window, by linear fit")
-    tps_change_half_width_rel: float | None = Field(description="``None`` where too little was seen to tell")
+    ended: WindowEnd = Field(description="what ended the window")
+    changes: dict[str, ChangeResult] = Field(description="of throughput, power and KV usage, where known")
+    autocorrelation_s: float = Field(description="longest integrated autocorrelation time of J/token and its parts")
+    batches: int | None = Field(description="that the random error comes from; null without joules")
 
 
 class Latency(Document):
-    """A latency seen by the streamed probes of the window, and the server's own mean over the same window."""
+    """A latency seen by the streamed requests of the window, and the server's own mean over the same window.
+
+    A percentile is ``None`` where fewer than three requests lie beyond it: p99 needs 300.
+    """
 
     p50_s: float | None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    mean_s: float | None = None
     probes: int
     server_mean_s: float | None
 
@@ -91,6 +122,9 @@ class QueryEnergy(Document):
     pue: float
     pue_source: str
     mean_without_pue: float
+    ci95: tuple[float, float] | None = Field(
+        None, description="Wh, random and systematic errors together by Monte Carlo (JCGM 101), PUE taken as exact"
+    )
     standard_uncertainty_rel: float | None
     uncertainty_parts_rel: dict[str, float | None]
 
@@ -119,7 +153,7 @@ class CellResult(Document):
     """Everything reported of one cell."""
 
     name: str
-    role: Literal["calibration", "compared"]
+    role: Role
     workload: str
     multiplier: float
     concurrency: int
@@ -129,7 +163,10 @@ class CellResult(Document):
     capped_share: float
     power_source: str
     boundary: Boundary
+    meters: tuple[MeterReading, ...] = Field((), description="of every meter beside the run's own power source")
     binding: str
+    binds: str = "not_searched"
+    doubling_gain_rel: float | None = None
     tps_tok_per_s: float | None = None
     watts: float | None = Field(None, description="mean over the window, at ``boundary``, without PUE")
     gpu_watts: float | None = Field(None, description="mean over the window, sum of the GPUs used")
@@ -137,6 +174,8 @@ class CellResult(Document):
     gpu_utilization_ratio: float | None = None
     ttft_s: Latency | None = None
     itl_s: Latency | None = None
+    client: dict[str, float | None] | None = Field(None, description="how the load clients kept up in the window")
+    goodput: dict[str, Any] | None = Field(None, description="share of streamed requests within the objective")
     joules_per_tok: float | None = Field(None, description="at ``boundary``, without PUE")
     joules_per_tok_ci95: tuple[float, float] | None = Field(None, description="random error only")
     wh_per_query: QueryEnergy | None = None
@@ -153,13 +192,36 @@ class CellResult(Document):
     reasons: tuple[str, ...]
 
 
+class MeterReading(Document):
+    """What a meter says over a window, beside the node model where the meter covers the node."""
+
+    source: str
+    boundary: SensorBoundary
+    watts: float | None = Field(description="mean of all that the meter covers; null with a reason")
+    joules: float | None
+    charged_watts: float | None = Field(description="the run's part of a node by the run's allocation")
+    modelled_watts: float | None = Field(description="the node model's figure for the same, by the same allocation")
+    difference_rel: float | None = Field(description="charged over modelled, less 1")
+    gain_rel_u: float | None = Field(description="relative standard uncertainty of the gain, null where unknown")
+    readings: int
+    longest_repeat_s: float = Field(description="longest time without a change of the reading")
+    reasons: tuple[str, ...]
+
+
 class EnergyRatio(Document):
-    """Energy per query of the multiplied cell over that of the plain one."""
+    """Energy per query of the multiplied cell over that of the plain one, over all pairs of the run."""
 
     multiplier: float
-    measured: float | None = Field(description="null where either cell is invalid")
-    verdict: Verdict = Field(description="the worse of the two cells'")
-    measured_standard_uncertainty_rel: float | None
+    measured: float | None = Field(description="null where any cell is invalid; the geometric mean over pairs")
+    verdict: Verdict = Field(description="the worst of the cells'")
+    measured_standard_uncertainty_rel: float | None = Field(description="random, within the windows of one pair")
+    measured_ci95: tuple[float, float] | None = None
+    pairs: int = 1
+    interval_basis: Literal["between_runs", "between_pairs", "within_windows", "unknown"] = Field(
+        "unknown", description="what the interval covers; only between_runs has what a restart of the server changes"
+    )
+    exponent: float | None = Field(None, description="d ln E / d ln L between the two mean output lengths")
+    exponent_ci95: tuple[float, float] | None = None
     eq1: float | None = Field(description="Eq. 1 for this model, these lengths and this multiplier")
     paper_reference: float = 13.0
     paper_reference_label: str = (
@@ -191,6 +253,7 @@ class IdleResult(Document):
     watts: float | None
     boundary: Boundary
     power_source: str
+    meters: tuple[MeterReading, ...] = Field((), description="of every meter beside the run's own power source")
     reasons: tuple[str, ...]
 
 
@@ -216,8 +279,24 @@ class PowerDescription(Document):
 
     name: str
     boundary: Boundary
-    gain_rel_u: float = Field(description="relative standard uncertainty of the gain, common to all devices")
+    gain_rel_u: float | None = Field(
+        description="relative standard uncertainty of the gain, common to all devices; null where unknown"
+    )
     power_lag_s: float
+    counter_lag_s: float = Field(0.0, description="mean age of a counter's reading where its steps were not watched")
+    notes: tuple[str, ...]
+
+
+class MeterDescription(Document):
+    """A power source read beside the run's own, at its own pace, and what is known of its errors."""
+
+    name: str
+    boundary: SensorBoundary
+    gain_rel_u: float | None = Field(description="relative standard uncertainty of the gain, null where unknown")
+    power_lag_s: float
+    counter_lag_s: float = Field(0.0, description="mean age of a counter's reading where its steps were not watched")
+    period_s: float = Field(description="seconds between readings; how often the meter refreshes stands in the notes")
+    device_uuids: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -258,6 +337,8 @@ class Manifest(Document):
         description="share of the node that the devices used are; it bears that share of the offset"
     )
     pue: PueAssumption
+    allocation: Allocation = Field("share", description="who bears what the node's unused GPUs draw")
+    meters: tuple[MeterDescription, ...] = ()
     servers: tuple[ServerDescription, ...]
     model: str | None = None
     server_version: str | None = None

@@ -6,6 +6,7 @@ appended line by line. A reader needs nothing but this folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -22,6 +23,9 @@ from results.tables import TABLES
 
 Row = Mapping[str, Any]
 
+HASHES_FILE = "hashes.json"
+"""SHA-256 of every other file of a run, by its path in the run folder, as the run's end left them."""
+
 
 class StoredRunError(ValueError):
     """A folder is not a run, or is damaged."""
@@ -33,12 +37,30 @@ class RunWriter:
     def __init__(self, folder: Path) -> None:
         """Create ``folder``, which must not exist yet; raises ``OSError`` where that is not possible."""
         folder.mkdir(parents=True)
+        for name in TABLES:
+            (folder / name).mkdir()
+        self._open(folder)
+
+    @classmethod
+    def reopened(cls, folder: Path) -> RunWriter:
+        """Return a writer that goes on with the run in ``folder``: tables continue after their last part.
+
+        A last event that a crash cut off is dropped, as readers do, and so are the hashes of the run's earlier end.
+        """
+        (folder / HASHES_FILE).unlink(missing_ok=True)
+        events = folder / "events.jsonl"
+        if events.is_file():
+            log = events.read_bytes()
+            write_whole(events, log[: log.rfind(b"\n") + 1].decode())
+        writer = cls.__new__(cls)
+        writer._open(folder)
+        return writer
+
+    def _open(self, folder: Path) -> None:
         self.folder = folder
         self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
-        self._parts = dict.fromkeys(TABLES, 0)
-        for name in TABLES:
-            (folder / name).mkdir()
+        self._parts = {name: _next_part(folder / name) for name in TABLES}
 
     def add(self, table: str, rows: Iterable[Row]) -> None:
         """Keep ``rows`` for the next flush."""
@@ -70,19 +92,49 @@ class RunWriter:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole: a reader sees the old content or the new, never a half."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".tmp")
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        return path
+        return write_whole(self.folder / name, text)
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write JSON whole."""
         return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def seal(self) -> Path:
+        """Write the hashes of all files of the run, so that a later change shows."""
+        return self.write_json(HASHES_FILE, file_hashes(self.folder))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below ``folder`` except the file of hashes, by path, in order of paths."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    hashes.pop(HASHES_FILE, None)
+    return hashes
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _next_part(table: Path) -> int:
+    """Return the number after that of a table's last part."""
+    return 1 + max((int(part.stem.removeprefix("part-")) for part in table.glob("part-*.parquet")), default=-1)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file, and its folder if need be, so that a reader sees the old content or the new, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return path
 
 
 class RunReader:

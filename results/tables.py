@@ -25,9 +25,19 @@ POWER = _schema(
     ("temperature_c", pa.float64()),
     ("sm_clock_mhz", pa.float64()),
     ("throttle_reasons", pa.int64()),
+    ("power_instant_w", pa.float64()),
+    ("memory_clock_mhz", pa.float64()),
+    ("xid", pa.int64()),
+    ("energy_age_s", pa.float64()),
+    ("energy_age_bound_s", pa.float64()),
     ("error", pa.string()),
 )
-"""One row per device and reading; ``energy_j`` is cumulative with an arbitrary zero."""
+"""One row per device and reading; ``energy_j`` is cumulative with an arbitrary zero.
+
+``power_instant_w`` is for traces only.
+``throttle_reasons`` is NVML's mask of clock event reasons; ``xid`` an error the driver reported since the row before.
+The counter stepped to ``energy_j`` a time of ``energy_age_s`` before ``t_mono_s``, known to +-``energy_age_bound_s``.
+"""
 
 SERVER = _schema(
     ("t_mono_s", pa.float64()),
@@ -62,7 +72,25 @@ REQUESTS = _schema(
     ("output_tok", pa.int64()),
     ("outcome", pa.string()),
     ("error", pa.string()),
+    ("client", pa.int32()),
+    ("scheduled_mono_s", pa.float64()),
+    ("held_back", pa.bool_()),
+    ("packets", pa.int64()),
+    ("gap_p50_s", pa.float64()),
+    ("gap_p99_s", pa.float64()),
+    ("gap_max_s", pa.float64()),
 )
-"""One row per request; ``prompt_tok`` and ``output_tok`` are the server's usage."""
+"""One row per request; ``prompt_tok`` and ``output_tok`` are the server's usage.
 
-TABLES: dict[str, pa.Schema] = {"power": POWER, "server": SERVER, "requests": REQUESTS}
+``scheduled_mono_s`` is when an open-loop request was due; ``gap_*`` are between packets, which are not tokens.
+"""
+
+CLIENT = _schema(
+    ("t_mono_s", pa.float64()),
+    ("client", pa.int32()),
+    ("lag_s", pa.float64()),
+    ("cpu_s", pa.float64()),
+)
+"""One row per deadline of a load client's timer: how late its event loop came, and the process's CPU time by then."""
+
+TABLES: dict[str, pa.Schema] = {"power": POWER, "server": SERVER, "requests": REQUESTS, "client": CLIENT}

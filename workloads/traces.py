@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from workloads.shapes import RecordedShape
@@ -43,3 +44,22 @@ def read_azure(path: Path) -> RecordedShape:
         )
     input_tok, output_tok = (numbers[name].to_numpy(dtype=np.int64) for name in AZURE_COLUMNS)
     return RecordedShape(input_tok, output_tok, hashlib.sha256(raw).hexdigest())
+
+
+def read_azure_times(path: Path) -> npt.NDArray[np.float64]:
+    """Read when each request of an Azure trace came: seconds after the earliest, in the file's order, shape ``(n,)``.
+
+    Raises ``WorkloadFileError`` where the column TIMESTAMP is missing or a time cannot be read.
+    """
+    try:
+        column = pd.read_csv(path, usecols=["TIMESTAMP"])["TIMESTAMP"]
+    except OSError as error:
+        raise WorkloadFileError(f"cannot read the trace {path}: {error.strerror or error}") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise WorkloadFileError(f"{path} has no column TIMESTAMP, so its arrivals are not known: {error}") from error
+    times = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+    if times.isna().any():
+        row = int(np.flatnonzero(times.isna())[0])
+        raise WorkloadFileError(f"{path}: request {row + 1} has TIMESTAMP = {column.iloc[row]!r}, which is no time")
+    seconds: npt.NDArray[np.float64] = (times - times.min()).dt.total_seconds().to_numpy(dtype=np.float64)
+    return seconds

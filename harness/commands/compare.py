@@ -25,9 +25,19 @@ def compare(
     figure: Annotated[
         Path | None, typer.Option(help="Draw ln(measured / predicted) by term and group to a .png or .svg file.")
     ] = None,
+    lever: Annotated[
+        str | None,
+        typer.Option(
+            help="Two runs A B: what this setting gains from A to B. weights, kv-dtype, speculation, batch-limit, "
+            "prefix-caching, power-cap, a --SERVER-ARGUMENT, or 'any' for whichever one differs."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Repeat the comparison of one stored run; or compare many runs and imported cells with their predictions."""
+    """Repeat the comparison of one stored run, or of repeats; compare many cells with predictions; or two runs."""
+    if lever is not None:
+        _lever(inputs, lever, as_json)
+        return
     from harness.studies.across import agreement_document, compares_across, draw_agreement
 
     if not compares_across(inputs) and figure is None:
@@ -47,8 +57,33 @@ def compare(
         print_agreement(document)
 
 
+def _lever(inputs: list[Path], lever: str, as_json: bool) -> None:
+    from harness.console.levers import print_lever
+    from harness.errors import ConfigError
+    from harness.studies.levers import lever_document
+
+    if len(inputs) != 2:
+        raise ConfigError(f"--lever compares two runs, not {len(inputs)}", fix="give A and B, the one before first")
+    document = lever_document(inputs[0], inputs[1], lever)
+    if as_json:
+        print_json(document)
+    else:
+        print_lever(document)
+
+
 def _one_run(folder: Path, as_json: bool) -> None:
-    from harness.analysis import analyse_run
+    from harness.repeats import REPEATS_FILE, read_repeats
+
+    if (folder / REPEATS_FILE).is_file():
+        from harness.console.repeats import print_repeats
+
+        document = read_repeats(folder)
+        if as_json:
+            print_json(document)
+        else:
+            print_repeats(document)
+        return
+    from harness.analysis.run import analyse_run
     from harness.console.run import print_result
     from harness.console.terminal import stdout_console
 

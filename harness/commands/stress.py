@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.commands.options import JsonFlag, print_json
 from harness.stress_options import STRESS_OPTIONS
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
 
 INVALID_RESULT_EXIT = 8
 INTERRUPTED_EXIT = 130
@@ -36,11 +40,22 @@ def stress(
     multiplier: Annotated[float | None, _option("multiplier")] = None,
     concurrency: Annotated[str | None, _option("concurrency")] = None,
     budget: Annotated[float | None, _option("budget")] = None,
+    order: Annotated[str | None, _option("order")] = None,
+    repeats: Annotated[int | None, _option("repeats")] = None,
+    stream_share: Annotated[float | None, _option("stream_share")] = None,
+    arrival: Annotated[str | None, _option("arrival")] = None,
+    clients: Annotated[int | None, _option("clients")] = None,
+    slo_ttft_s: Annotated[float | None, _option("slo_ttft_s")] = None,
+    slo_itl_s: Annotated[float | None, _option("slo_itl_s")] = None,
+    precision: Annotated[float | None, _option("precision")] = None,
+    min_window: Annotated[float | None, _option("min_window")] = None,
     idle: Annotated[float | None, _option("idle")] = None,
     ready_timeout: Annotated[float | None, _option("ready_timeout")] = None,
     keep_server: Annotated[bool | None, _option("keep_server", "--keep-server/--no-keep-server")] = None,
     power: Annotated[str | None, _option("power")] = None,
+    node_meter: Annotated[list[str] | None, _option("node_meter")] = None,
     boundary: Annotated[str | None, _option("boundary")] = None,
+    allocation: Annotated[str | None, _option("allocation")] = None,
     node_profile: Annotated[str | None, _option("node_profile")] = None,
     pue: Annotated[float | None, _option("pue")] = None,
     tps_model: Annotated[Path | None, _option("tps_model")] = None,
@@ -69,6 +84,9 @@ def stress(
         progress.say(line)
     if dry_run:
         return
+    if plan.config.repeats > 1:
+        _repeats(plan, progress.say, as_json=as_json)
+        return
     result = run_interruptible(run_stress(plan, progress.say))
     if as_json:
         print_json(result.to_json())
@@ -77,4 +95,20 @@ def stress(
     if result.run.status != "complete":
         raise typer.Exit(INTERRUPTED_EXIT)
     if any(cell.verdict == "invalid" for cell in result.cells):
+        raise typer.Exit(INVALID_RESULT_EXIT)
+
+
+def _repeats(plan: Plan, say: Callable[[str], None], *, as_json: bool) -> None:
+    from harness.console.repeats import print_repeats
+    from harness.repeats import run_repeats
+    from harness.runner import run_interruptible
+
+    document = run_interruptible(run_repeats(plan, say))
+    if as_json:
+        print_json(document)
+    else:
+        print_repeats(document)
+    if any(run["status"] != "complete" for run in document["runs"]):
+        raise typer.Exit(INTERRUPTED_EXIT)
+    if any(verdict == "invalid" for run in document["runs"] for verdict in run["verdicts"].values()):
         raise typer.Exit(INVALID_RESULT_EXIT)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.console.terminal import PLAIN_WIDTH
-from results.schema import CellResult, EnergyRatio, Latency, QueryEnergy, RunResult
+from results.schema import CellResult, EnergyRatio, Latency, MeterReading, QueryEnergy, RunResult
 
 
 def result_text(result: RunResult, width: int = PLAIN_WIDTH) -> str:
@@ -38,10 +38,23 @@ def print_result(result: RunResult, console: Console) -> None:
         console.print(_table(result))
     for cell in result.cells:
         console.print(f"{cell.name} is limited by {cell.binding}")
+        for reading in cell.meters:
+            console.print(f"{cell.name} beside it: {meter_line(reading)}")
     if result.energy_ratio:
         for line in ratio_lines(result.energy_ratio):
             console.print(line)
     console.print(f"run folder: {run.path}")
+
+
+def meter_line(reading: MeterReading) -> str:
+    """Return a meter's figures with their boundary, and how far the node model is from them."""
+    words = f"{reading.source} covers {reading.boundary}: {_number(reading.watts, ',.1f')} W"
+    if reading.charged_watts is not None and reading.charged_watts != reading.watts:
+        words += f", of which {reading.charged_watts:,.1f} W are charged to this run"
+    if reading.difference_rel is not None:
+        words += f"; {reading.difference_rel:+.1%} against {reading.modelled_watts:,.1f} W modelled"
+    accuracy = "unknown" if reading.gain_rel_u is None else f"{reading.gain_rel_u:.1%} (standard)"
+    return f"{words}; accuracy {accuracy}" + (f"; {', '.join(reading.reasons)}" if reading.reasons else "")
 
 
 def _table(result: RunResult) -> Table:
@@ -132,13 +145,24 @@ def _window(cell: CellResult) -> str:
     return f"{cell.window.duration_s:.1f} s, {cell.window.mean_requests:.1f} mean requests"
 
 
+def _ci95(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f" (95% {bounds[0]:.3g} to {bounds[1]:.3g})"
+
+
 def ratio_lines(ratio: EnergyRatio) -> list[str]:
     """Return the energy ratio, measured beside Eq. 1's own, and the paper's as a reference."""
     name = f"{ratio.multiplier:g}x/1x"
-    uncertainty = ratio.measured_standard_uncertainty_rel
-    measured = _number(ratio.measured, ".2f") + ("" if uncertainty is None else f" (u = {uncertainty:.1%}, random)")
+    measured = _number(ratio.measured, ".2f") + _ci95(ratio.measured_ci95)
     measured += "" if ratio.verdict == "valid" else f" [{ratio.verdict}]"
+    covers = {
+        "between_runs": "what differs between starts of the server included",
+        "between_pairs": "of pairs on one start of the server",
+        "within_windows": "random errors within the windows alone",
+        "unknown": "its error is unknown",
+    }[ratio.interval_basis]
     return [
         f"energy ratio {name}: measured {measured}, Eq. 1 for this model and multiplier {_number(ratio.eq1, '.2f')}",
+        f"  over {ratio.pairs} pair(s): {covers}",
+        f"  energy exponent d ln E / d ln L: {_number(ratio.exponent, '.3f')}{_ci95(ratio.exponent_ci95)}",
         f"  reference {ratio.paper_reference:g}: {ratio.paper_reference_label}",
     ]

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import numpy as np
+
+from harness.load.http_stream import Received, StreamError, StreamPool
+from harness.server.api import API_KEY_VARIABLE, KEEP_ALIVE_S
 
 STREAM_INACTIVITY_S = 900.0
 """A stream that says nothing for this long, its time in the server's queue included, has failed.
@@ -20,8 +26,6 @@ Requests that do not stream have no such limit: they are silent until they end, 
 server's token counter.
 """
 
-_TAIL_BYTES = 16_384
-_STREAMED = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=STREAM_INACTIVITY_S)
 _BULK = aiohttp.ClientTimeout(total=None, sock_connect=30)
 
 
@@ -29,7 +33,8 @@ _BULK = aiohttp.ClientTimeout(total=None, sock_connect=30)
 class Answer:
     """How a request ended. ``outcome`` is completed, error or aborted; tokens are the server's usage.
 
-    Times are monotonic seconds; the time of the first chunk is known only for streamed requests.
+    Times are monotonic seconds; the time of the first event, the packets and the gaps between them are known only for
+    streamed requests. Packets are not tokens: server and network merge several into one.
     """
 
     outcome: str
@@ -38,10 +43,28 @@ class Answer:
     prompt_tok: int | None = None
     output_tok: int | None = None
     error: str | None = None
+    packets: int | None = None
+    gap_p50_s: float | None = None
+    gap_p99_s: float | None = None
+    gap_max_s: float | None = None
+
+
+def new_streams() -> StreamPool:
+    """Return connections for streamed requests; a key comes from the environment only."""
+    key = os.environ.get(API_KEY_VARIABLE)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return StreamPool(headers, keep_alive_s=KEEP_ALIVE_S, inactivity_s=STREAM_INACTIVITY_S)
 
 
 async def complete(
-    session: aiohttp.ClientSession, url: str, model: str, prompt: list[int], output_tok: int, *, stream: bool
+    session: aiohttp.ClientSession,
+    streams: StreamPool,
+    url: str,
+    model: str,
+    prompt: list[int],
+    output_tok: int,
+    *,
+    stream: bool,
 ) -> Answer:
     """Ask for exactly ``output_tok`` tokens after ``prompt``; a failure is an answer with its reason."""
     body: dict[str, Any] = {
@@ -52,49 +75,63 @@ async def complete(
         "ignore_eos": True,
         "temperature": 0,
     }
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    address = f"{url}/v1/completions"
     try:
-        async with session.post(f"{url}/v1/completions", json=body, timeout=_STREAMED if stream else _BULK) as response:
-            if response.status != 200:
-                return _failed(f"HTTP {response.status}: {(await response.text())[:200]}")
-            return await (_read_stream(response) if stream else _read_whole(response))
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            return _streamed(await streams.post(address, json.dumps(body).encode()))
+        async with session.post(address, json=body, timeout=_BULK) as response:
+            return _whole(response.status, await response.read())
+    except StreamError as error:
+        return _failed(str(error))
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
         return _failed(f"{type(error).__name__}: {error}")
 
 
-async def _read_whole(response: aiohttp.ClientResponse) -> Answer:
-    return _with_usage(await response.read(), first_mono_s=None)
+def packet_gaps_s(arrivals_s: array[float]) -> tuple[float, float, float] | None:
+    """Return the median, the 99th percentile and the largest of the gaps between packets; one packet has none."""
+    if len(arrivals_s) < 2:
+        return None
+    p50_s, p99_s, max_s = np.percentile(np.diff(np.frombuffer(arrivals_s)), (50, 99, 100)).tolist()
+    return p50_s, p99_s, max_s
 
 
-async def _read_stream(response: aiohttp.ClientResponse) -> Answer:
-    """Time the first chunk and keep only the tail, where the usage stands; packets may split events anywhere."""
-    first_mono_s: float | None = None
-    tail = b""
-    async for packet in response.content.iter_any():
-        if first_mono_s is None:
-            first_mono_s = time.monotonic()
-        tail = (tail + packet)[-_TAIL_BYTES:]
-    events = [line.removeprefix(b"data:").strip() for line in tail.split(b"\n") if line.startswith(b"data:")]
+def _whole(status: int, body: bytes) -> Answer:
+    end_mono_s = time.monotonic()
+    if status != 200:
+        return _failed(f"HTTP {status}: {body[:200].decode(errors='replace')}")
+    if (usage := _usage(body)) is None:
+        return _without_usage(body)
+    return Answer("completed", end_mono_s, None, *usage)
+
+
+def _streamed(received: Received) -> Answer:
+    """Read the usage at the end of a stream, which must have its end."""
+    if received.status != 200:
+        return _failed(f"HTTP {received.status}: {received.tail[:200].decode(errors='replace')}")
+    lines = received.tail.split(b"\n")
+    events = [line.removeprefix(b"data:").strip() for line in lines if line.startswith(b"data:")]
     if not events or events[-1] != b"[DONE]":
         return _failed("the stream was cut off before its end")
     last = next((event for event in reversed(events) if event.startswith(b"{")), b"")
-    return _with_usage(last, first_mono_s)
+    if (usage := _usage(last)) is None:
+        return _without_usage(last)
+    packets = len(received.arrivals_s)
+    gaps_s = packet_gaps_s(received.arrivals_s) or (None, None, None)
+    return Answer("completed", received.end_mono_s, received.first_mono_s, *usage, None, packets, *gaps_s)
 
 
-def _with_usage(raw: bytes, first_mono_s: float | None) -> Answer:
-    end_mono_s = time.monotonic()
+def _usage(raw: bytes) -> tuple[int, int] | None:
+    """Return prompt and output tokens of an answer or event, or ``None`` if it does not tell."""
     try:
         usage = json.loads(raw)["usage"]
-        return Answer(
-            "completed",
-            end_mono_s,
-            first_mono_s,
-            int(usage["prompt_tokens"]),
-            int(usage["completion_tokens"]),
-        )
+        return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
     except (ValueError, KeyError, TypeError):
-        return _failed(f"the answer has no usage: {raw[:200].decode(errors='replace')}")
+        return None
+
+
+def _without_usage(raw: bytes) -> Answer:
+    return _failed(f"the answer has no usage: {raw[:200].decode(errors='replace')}")
 
 
 def _failed(reason: str) -> Answer:

@@ -23,6 +23,7 @@ class DeviceIdentity:
     pci_bus_id: str | None = None
     memory_total_b: int | None = None
     power_limit_w: float | None = None
+    persistence_mode: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ class DeviceSample:
     """One reading of one device.
 
     ``error`` names what failed in this reading, if anything did: ``GPU_LOST``, or the fields with their
-    causes, as in ``"energy_j: TIMEOUT; temperature_c: UNKNOWN"``.
+    causes, as in ``"energy_j: TIMEOUT; temperature_c: UNKNOWN"``. ``power_w`` is what is integrated;
+    ``power_instant_w`` is for traces only. ``xid`` is an error that the driver reported since the reading
+    before; None means none, or unknown where ``notes`` say so. ``t_mono_s`` is the middle of this device's
+    reading of power and energy where the source notes it: reading eight takes a while. ``energy_age_s`` is how
+    long before that the counter stepped to ``energy_j``, known to +-``energy_age_bound_s``; None where nobody watched.
     """
 
     uuid: str
@@ -42,13 +47,19 @@ class DeviceSample:
     sm_clock_mhz: float | None = None
     throttle_reasons: int | None = None
     error: str | None = None
+    power_instant_w: float | None = None
+    memory_clock_mhz: float | None = None
+    xid: int | None = None
+    t_mono_s: float | None = None
+    energy_age_s: float | None = None
+    energy_age_bound_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerRow(DeviceSample):
     """One reading of one device as it is stored: flat, so that rows are table rows.
 
-    ``t_mono_s`` (monotonic clock) and ``t_wall_s`` (seconds since 1970) are the middle of the read;
+    ``t_mono_s`` (monotonic clock) and ``t_wall_s`` (seconds since 1970) are the middle of the device's read;
     ``late_s`` is how long after its deadline the read began.
     """
 
@@ -59,18 +70,35 @@ class PowerRow(DeviceSample):
     boundary: str
 
 
+@dataclass(frozen=True)
+class DeviceState:
+    """What changes on a device besides its power, at one moment, to be set against a later one. None is unknown.
+
+    ECC counts are those since the driver was loaded; ``pids`` are the host's ids of the processes computing on it.
+    """
+
+    uuid: str
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    power_limit_w: float | None = None
+    pids: tuple[int, ...] | None = None
+
+
 class PowerSource(Protocol):
     """A sensor, a recording or a simulation of the power of the devices in use.
 
     ``name`` labels every joule that comes from it; ``boundary`` says which hardware the readings cover;
-    ``gain_rel_u`` is the relative standard uncertainty of its gain, shared by all its devices;
-    ``power_lag_s`` is how far ``power_w`` trails the present: half the span of a trailing average, else 0.
+    ``gain_rel_u`` is the relative standard uncertainty of its gain, shared by all its devices, None where unknown;
+    ``power_lag_s`` is how far ``power_w`` trails the present: half the span of a trailing average, else 0;
+    ``counter_lag_s`` is how far ``energy_j`` trails it on average where its age is not told: half the time between the
+    counter's steps.
     """
 
     name: str
     boundary: str
-    gain_rel_u: float
+    gain_rel_u: float | None
     power_lag_s: float
+    counter_lag_s: float
     devices: tuple[DeviceIdentity, ...]
     notes: tuple[str, ...]
 

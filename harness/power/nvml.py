@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pynvml
 from pynvml import NVMLError
 
 from harness.errors import ConfigError, NodeError
-from harness.power.base import DeviceIdentity, DeviceSample
-from harness.power.nvml_gpu import Gpu, error_name, find_gpu, identify, open_gpu, value_if_supported
+from harness.power.base import DeviceIdentity, DeviceSample, DeviceState
+from harness.power.nvml_gpu import Gpu, find_gpu, identify, open_gpu
+from harness.power.nvml_reading import error_name, value_if_supported
+from harness.power.nvml_state import XidWatch, compute_pids, read_state
 
 
 class NvmlSource:
@@ -27,35 +30,48 @@ class NvmlSource:
 
     name = "nvml"
     boundary = "gpu"
-    gain_rel_u = 0.05 / math.sqrt(3)
+    gain_rel_u: float | None = 0.05 / math.sqrt(3)
+    counter_lag_s = 0.05
+    """The counter steps about every 0.1 s, so that a reading is 0 to 0.1 s old."""
 
     def __init__(self, gpus: Sequence[Gpu], driver: str) -> None:
         """Take over GPUs that ``open_nvml`` has probed, and one reference to the initialised library."""
         self._gpus = tuple(gpus)
         self._open = True
+        self._xids = XidWatch(gpus)
         self.driver = driver
         self.devices = tuple(gpu.identity for gpu in gpus)
-        self.notes = tuple(note for gpu in gpus for note in gpu.notes)
-        # NVML averages over the last second on Ampere (except GA100) and newer; elsewhere it reads now.
+        self.notes = tuple(note for gpu in gpus for note in gpu.notes) + self._xids.notes
         self.power_lag_s = 0.5 if all(gpu.averaged for gpu in gpus) else 0.0
+        if len({gpu.averaged for gpu in gpus}) > 1:
+            self.notes += (
+                "NVML: some GPUs report the mean power of a second and some the present one: no lag is undone",
+            )
 
     def read(self) -> tuple[DeviceSample, ...]:
         """Read every GPU once, in the order of ``devices``; a failed call is named in ``error``."""
-        return tuple(gpu.read() for gpu in self._gpus)
+        samples = tuple(gpu.read() for gpu in self._gpus)
+        xids = self._xids.drain()
+        return tuple(replace(sample, xid=xids.get(sample.uuid)) for sample in samples) if xids else samples
+
+    def look(self) -> None:
+        """Look at the energy counters between readings, so that a reading can tell how old its joules are."""
+        for gpu in self._gpus:
+            gpu.look()
+
+    def state(self) -> tuple[DeviceState, ...]:
+        """Read ECC counts, power limits and processes of every GPU, to be set against a later state."""
+        return tuple(read_state(gpu) for gpu in self._gpus)
 
     def compute_process_pids(self, uuid: str) -> tuple[int, ...] | None:
         """List the ids of the processes that compute on a GPU (the host's ids), or None if unknown."""
-        gpu = next(gpu for gpu in self._gpus if gpu.identity.uuid == uuid)
-        try:
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
-        except NVMLError:
-            return None
-        return tuple(sorted(process.pid for process in processes))
+        return compute_pids(next(gpu for gpu in self._gpus if gpu.identity.uuid == uuid).handle)
 
     def close(self) -> None:
         """Release NVML; closing twice is harmless."""
         if self._open:
             self._open = False
+            self._xids.close()
             pynvml.nvmlShutdown()
 
 

@@ -1,152 +1,52 @@
-"""One NVIDIA GPU behind NVML: what it can tell, and reading it.
-
-NVML's units (mW, mJ, percent) end in this file.
-"""
+"""One NVIDIA GPU behind NVML: finding it, probing what it can tell, and reading it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
-from pynvml import NVMLError
 
 from harness.errors import NodeError
 from harness.power.base import GPU_LOST, DeviceIdentity, DeviceSample
-
-Handle = Any  # an opaque ctypes pointer; pynvml carries no types
-Call = Callable[[Handle], float]
-
-POWER_AVERAGE = "field NVML_FI_DEV_POWER_AVERAGE"
-
-_ERROR_NAMES: dict[int, str] = {
-    code: name.removeprefix("NVML_ERROR_") for name, code in vars(pynvml).items() if name.startswith("NVML_ERROR_")
-}
-
-_FIELD_MEMBERS = {
-    pynvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
-    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
-    pynvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "usVal",
-}
-
-_THROTTLE_NAMES = {
-    0x001: "gpu_idle",
-    0x002: "application_clocks",
-    0x004: "sw_power_cap",
-    0x008: "hw_slowdown",
-    0x010: "sync_boost",
-    0x020: "sw_thermal_slowdown",
-    0x040: "hw_thermal_slowdown",
-    0x080: "hw_power_brake",
-    0x100: "display_clock",
-    0x200: "board_limit",
-    0x400: "reliability",
-}
-
-
-def throttle_names(mask: int) -> tuple[str, ...]:
-    """Name the set bits of a clock event reasons mask, lowest first; an unknown bit keeps its number.
-
-    Source: ``nvmlClocksEventReason*`` and ``nvmlClocksThrottleReason*`` in nvml.h.
-    """
-    bits = [1 << i for i in range(mask.bit_length()) if mask >> i & 1]
-    return tuple(_THROTTLE_NAMES.get(bit, f"bit_{bit:#x}") for bit in bits)
-
-
-# Reading one quantity ------------------------------------------------------------------------------------
-
-
-def _average_power_w(handle: Handle) -> float:
-    return _watts(_field(handle, pynvml.NVML_FI_DEV_POWER_AVERAGE))
-
-
-def _power_usage_w(handle: Handle) -> float:
-    return _watts(pynvml.nvmlDeviceGetPowerUsage(handle))
-
-
-def _watts(power_mw: float) -> float:
-    """Convert a power; a GPU that answers draws something, so 0 is a sensor without a reading."""
-    if power_mw == 0:
-        raise NVMLError(pynvml.NVML_ERROR_NO_DATA)
-    return power_mw / 1e3
-
-
-def _field(handle: Handle, field_id: int) -> float:
-    """Read one field value; the call can succeed while the entry it fills has failed."""
-    entry = pynvml.nvmlDeviceGetFieldValues(handle, [field_id])[0]
-    if entry.nvmlReturn != pynvml.NVML_SUCCESS:
-        raise NVMLError(entry.nvmlReturn)
-    if entry.valueType not in _FIELD_MEMBERS:
-        raise NVMLError(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
-    return float(getattr(entry.value, _FIELD_MEMBERS[entry.valueType]))
-
-
-def _energy_j(handle: Handle) -> float:
-    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3)
-
-
-def _utilization_ratio(handle: Handle) -> float:
-    return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
-
-
-def _memory_used_b(handle: Handle) -> int:
-    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-
-
-def _temperature_c(handle: Handle) -> float:
-    return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-
-
-def _sm_clock_mhz(handle: Handle) -> float:
-    return float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    """A field of ``DeviceSample``, the calls that can read it (best first), and what its absence means."""
-
-    field: str
-    ways: dict[str, Call]
-    absence: str
-
-
-# Power and energy come first and side by side: they are set against each other.
-_QUANTITIES = (
-    _Quantity(
-        "power_w",
-        {POWER_AVERAGE: _average_power_w, "nvmlDeviceGetPowerUsage": _power_usage_w},
-        "no power: energy comes from the counter only",
-    ),
-    _Quantity(
-        "energy_j",
-        {"nvmlDeviceGetTotalEnergyConsumption": _energy_j},
-        "no energy counter: energy comes from integrated power only",
-    ),
-    _Quantity("utilization_ratio", {"nvmlDeviceGetUtilizationRates": _utilization_ratio}, "no utilization"),
-    _Quantity("memory_used_b", {"nvmlDeviceGetMemoryInfo": _memory_used_b}, "no memory use"),
-    _Quantity("temperature_c", {"nvmlDeviceGetTemperature": _temperature_c}, "no temperature"),
-    _Quantity("sm_clock_mhz", {"nvmlDeviceGetClockInfo": _sm_clock_mhz}, "no SM clock"),
-    _Quantity(
-        "throttle_reasons",
-        {
-            "nvmlDeviceGetCurrentClocksEventReasons": pynvml.nvmlDeviceGetCurrentClocksEventReasons,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons,
-        },
-        "no clock event reasons: throttling cannot be told",
-    ),
+from harness.power.nvml_reading import (
+    CARRY_JOULES,
+    POWER_AVERAGE,
+    QUANTITIES,
+    Call,
+    Handle,
+    Quantity,
+    attempt,
+    average_power_w,
+    error_name,
+    value_if_supported,
 )
 
+GA100 = (8, 0)  # the compute capability of A100 and A30
 
-def _attempt(call: Call, handle: Handle) -> tuple[float | None, NVMLError | None]:
-    try:
-        return call(handle), None
-    except NVMLError as error:
-        return None, error
+
+class StepWatch:
+    """When a counter that moves in steps last moved, as well as the looks at it tell."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._value: float | None = None
+        self._seen_s = 0.0
+        self._between_s: tuple[float, float] | None = None
+
+    def saw(self, value: float, at_s: float) -> None:
+        """Note the counter's value at a time."""
+        if self._value is not None and value != self._value:
+            self._between_s = (self._seen_s, at_s)
+        self._value, self._seen_s = value, at_s
+
+    def age_s(self, at_s: float) -> tuple[float, float] | None:
+        """Return how long before ``at_s`` it stepped to its value, and the bound of that; None before any step."""
+        if self._between_s is None:
+            return None
+        early_s, late_s = self._between_s
+        return at_s - (early_s + late_s) / 2, (late_s - early_s) / 2
 
 
 @dataclass(frozen=True)
@@ -161,21 +61,32 @@ class Gpu:
     calls: dict[str, Call]
     averaged: bool
     notes: tuple[str, ...]
+    steps: StepWatch = field(default_factory=StepWatch)
 
     def read(self) -> DeviceSample:
         """Read the GPU once; a call that fails is named in ``error`` and leaves its field ``None``."""
         values: dict[str, Any] = {}
         errors: list[str] = []
-        for field, call in self.calls.items():
-            values[field], error = _attempt(call, self.handle)
+        at_s = time.monotonic()
+        for name, call in self.calls.items():
+            values[name], error = attempt(call, self.handle)
+            if name == "energy_j":
+                at_s = time.monotonic()
             if error is not None and error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
                 return DeviceSample(self.identity.uuid, error=GPU_LOST)
             if error is not None:
-                errors.append(f"{field}: {error_name(error)}")
-        return DeviceSample(self.identity.uuid, **values, error="; ".join(errors) or None)
+                errors.append(f"{name}: {error_name(error)}")
+        if values.get("energy_j") is not None:
+            self.steps.saw(values["energy_j"], at_s)
+            values["energy_age_s"], values["energy_age_bound_s"] = self.steps.age_s(at_s) or (None, None)
+        return DeviceSample(self.identity.uuid, **values, error="; ".join(errors) or None, t_mono_s=at_s)
 
-
-# Opening ------------------------------------------------------------------------------------------------
+    def look(self) -> None:
+        """Look at the energy counter alone, to know when it steps; a failure is left for ``read`` to tell."""
+        if "energy_j" in self.calls:
+            value, _ = attempt(self.calls["energy_j"], self.handle)
+            if value is not None:
+                self.steps.saw(value, time.monotonic())
 
 
 def open_gpu(gpu: str | int) -> Gpu:
@@ -190,36 +101,63 @@ def open_gpu(gpu: str | int) -> Gpu:
     if _mig_enabled(handle):
         raise _mig_refused(identity.uuid)
     calls: dict[str, Call] = {}
+    power_way = None
     notes: list[str] = []
-    averaged = False
-    for quantity in _QUANTITIES:
+    for quantity in QUANTITIES:
         way, failures = _first_working(quantity, handle)
         if way is not None:
             calls[quantity.field] = quantity.ways[way]
-            averaged = averaged or way == POWER_AVERAGE
+        if way is not None and quantity.field == "power_w":
+            power_way = way
         if failures:
             found = quantity.absence if way is None else f"{quantity.field} is from {way}"
-            notes.append(f"NVML on {identity.uuid}: {found} ({'; '.join(failures)})")
-    if not {"power_w", "energy_j"} & calls.keys():
+            notes.append(f"{found} ({'; '.join(failures)})")
+    if not set(CARRY_JOULES) & calls.keys():
         raise NodeError(
             f"{identity.uuid} reports neither power nor energy.",
             why="; ".join(notes),
             fix="choose another GPU, or use --power simulated to try the harness without watts",
         )
-    return Gpu(identity, handle, calls, averaged, tuple(notes))
+    averaged, of_average = _is_average(power_way, handle)
+    notes += of_average + _module_note(handle)
+    return Gpu(identity, handle, calls, averaged, tuple(f"NVML on {identity.uuid}: {note}" for note in notes))
 
 
-def _first_working(quantity: _Quantity, handle: Handle) -> tuple[str | None, list[str]]:
+def _first_working(quantity: Quantity, handle: Handle) -> tuple[str | None, list[str]]:
     """Try the ways to read a quantity; name the first that works and say why those before it did not."""
     failures: list[str] = []
     for way, call in quantity.ways.items():
-        _, error = _attempt(call, handle)
+        _, error = attempt(call, handle)
         if error is None:
             return way, failures
         if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
             raise error
         failures.append(f"{way}: {error_name(error)}")
     return None, failures
+
+
+def _is_average(power_way: str | None, handle: Handle) -> tuple[bool, list[str]]:
+    """Tell whether power is the mean of the last second, and note what that is a guess about.
+
+    ``nvmlDeviceGetPowerUsage`` averages over a second on Ampere and newer, except GA100; older GPUs and GA100
+    read the present (nvml.h).
+    """
+    if power_way is None or power_way == POWER_AVERAGE:
+        return power_way is not None, []
+    capability = value_if_supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+    if capability is None:
+        return False, ["whether power is an average is unknown (no compute capability): taken as the present"]
+    return capability > GA100, []
+
+
+def _module_note(handle: Handle) -> list[str]:
+    module_w, error = attempt(lambda gpu: average_power_w(gpu, pynvml.NVML_POWER_SCOPE_MODULE), handle)
+    if error is not None or module_w is None:
+        return []
+    return [
+        "its module, which holds a CPU too, has a power of its own; "
+        "only the GPU's power is read, and which of the two the energy counter covers is not told"
+    ]
 
 
 def find_gpu(gpu: str | int) -> Handle:
@@ -236,22 +174,22 @@ def find_gpu(gpu: str | int) -> Handle:
 
 def identify(handle: Handle) -> DeviceIdentity:
     """Read what identifies a GPU and does not change while it runs."""
+    persistence = value_if_supported(lambda: pynvml.nvmlDeviceGetPersistenceMode(handle))
     return DeviceIdentity(
         uuid=pynvml.nvmlDeviceGetUUID(handle),
         name=pynvml.nvmlDeviceGetName(handle),
         index=pynvml.nvmlDeviceGetIndex(handle),
         pci_bus_id=pynvml.nvmlDeviceGetPciInfo(handle).busId,
         memory_total_b=value_if_supported(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-        power_limit_w=value_if_supported(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
+        power_limit_w=enforced_limit_w(handle),
+        persistence_mode=None if persistence is None else persistence == pynvml.NVML_FEATURE_ENABLED,
     )
 
 
-def value_if_supported(call: Callable[[], Any]) -> Any:
-    """Call NVML; None when this GPU or driver does not offer the call."""
-    try:
-        return call()
-    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
-        return None
+def enforced_limit_w(handle: Handle) -> float | None:
+    """Return the power limit in force in watts, None where it is not told."""
+    limit_mw = value_if_supported(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+    return None if limit_mw is None else limit_mw / 1e3
 
 
 def _mig_enabled(handle: Handle) -> bool:
@@ -265,8 +203,3 @@ def _mig_refused(uuid: str) -> NodeError:
         why="NVML reports the power of the whole GPU, which its MIG instances share",
         fix="disable MIG (nvidia-smi -i GPU -mig 0) and use the whole GPU",
     )
-
-
-def error_name(error: NVMLError) -> str:
-    """Name an NVML error as nvml.h does, without its prefix."""
-    return _ERROR_NAMES.get(error.value, f"code {error.value}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from estimator.agreement import Comparison, PartialTerms, Rung, split_known_terms
-from harness import judge
-from harness.analysis import analyse_run, open_run
+from harness.analysis import judge
+from harness.analysis.run import analyse_run, open_run
 from harness.prediction import CALIBRATED, PLUMBING_CHECK
 from results.schema import CellResult, Manifest, RunResult, StoredPrediction
 
@@ -185,8 +185,10 @@ def _fitted_to_this_server(manifest: Manifest, stored: StoredPrediction) -> dict
 
 
 def _why_left_out(cell: CellResult) -> str:
-    if cell.power_source == "simulated":
+    if "simulated" in cell.power_source:
         return "its power is simulated, not measured"
+    if cell.power_source.startswith("replay of"):
+        return "its power is replayed from a recording, not measured"
     if cell.verdict == "invalid" or cell.wh_per_query is None:
         return f"its verdict is {cell.verdict}: {', '.join(cell.reasons) or 'no energy was measured'}"
     return ""

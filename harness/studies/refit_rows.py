@@ -10,7 +10,7 @@ from estimator.power.joules import EnergyCell, JouleSplit, split_joules
 from estimator.power.power_fit import PowerFit, fit_power
 from estimator.throughput.forms import InsufficientRowsError
 from estimator.throughput.s1 import TpsRow, read_tps_table
-from harness.analysis import analyse_run, open_run
+from harness.analysis.run import analyse_run, open_run
 from harness.errors import WorkloadError
 from harness.prediction import tps_rows
 from results.schema import CellResult
@@ -41,7 +41,7 @@ def _read_run(folder: Path) -> MeasuredRun:
         id=result.run.id,
         model=result.run.model,
         gpus=gpus,
-        simulated_power=result.run.power_source == "simulated",
+        simulated_power="simulated" in result.run.power_source,
         cells=tuple(cell for cell in cells if cell.verdict != "invalid"),
         rows=tps_rows(result.run.model, gpus, cells, f"run {result.run.id}"),
     )
@@ -79,7 +79,8 @@ def check_one_kind(rows: Sequence[TpsRow]) -> None:
 
 def joules_of(runs: Sequence[MeasuredRun]) -> tuple[JouleSplit | None, str | None, tuple[str, ...]]:
     """Return the split of joules per query over the runs' fixed-length cells, or the reason why there is none."""
-    cells = [cell for run in runs for cell in run.cells if cell.workload.startswith("fixed:") and cell.joules_per_tok]
+    measured = [cell for run in runs for cell in run.cells if cell.role != "ladder" and cell.joules_per_tok]
+    cells = [cell for cell in measured if cell.workload.startswith("fixed:")]
     if not runs:
         return None, "no run folder of this model, and tables of throughput carry no joules", ()
     boundaries = sorted({cell.boundary for cell in cells})

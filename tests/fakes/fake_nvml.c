@@ -6,6 +6,11 @@
  */
 #include "fake_nvml_state.h"
 
+static unsigned long long clock_reasons(void) {
+    double now_s = elapsed_s();
+    return now_s >= fake.reasons_from_s && now_s < fake.reasons_until_s ? fake.clock_reasons : 0;
+}
+
 #define SYSTEM_CALL                                                    \
     do {                                                               \
         if (!fake.initialised) return UNINITIALIZED;                   \
@@ -164,20 +169,52 @@ int nvmlDeviceGetTemperature(Gpu *gpu, unsigned sensor, unsigned *out) {
 
 int nvmlDeviceGetClockInfo(Gpu *gpu, unsigned type, unsigned *out) {
     DEVICE_CALL;
-    if (type != 1) return INVALID_ARGUMENT;
-    *out = 1755;
+    if (type != 1 && type != 2) return INVALID_ARGUMENT;
+    *out = type == 1 ? 1755 : 2619; /* SM, memory */
     return SUCCESS;
 }
 
 int nvmlDeviceGetCurrentClocksEventReasons(Gpu *gpu, unsigned long long *out) {
     DEVICE_CALL;
-    *out = fake.clock_reasons;
+    *out = clock_reasons();
     return SUCCESS;
 }
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(Gpu *gpu, unsigned long long *out) {
     DEVICE_CALL;
-    *out = fake.clock_reasons;
+    *out = clock_reasons();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPersistenceMode(Gpu *gpu, unsigned *out) {
+    DEVICE_CALL;
+    *out = (unsigned)fake.persistence;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetArchitecture(Gpu *gpu, unsigned *out) {
+    DEVICE_CALL;
+    *out = fake.capability >= 9 ? 9 : fake.capability >= 8 ? 7 : 5; /* Hopper, Ampere, Volta */
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCudaComputeCapability(Gpu *gpu, int *major, int *minor) {
+    DEVICE_CALL;
+    *major = (int)fake.capability;
+    *minor = (int)lround(10 * (fake.capability - *major));
+    return SUCCESS;
+}
+
+int nvmlDeviceGetC2cModeInfoV(Gpu *gpu, void *out) {
+    (void)out;
+    DEVICE_CALL;
+    return NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetTotalEccErrors(Gpu *gpu, unsigned type, unsigned counter, unsigned long long *out) {
+    DEVICE_CALL;
+    if (counter != 0) return INVALID_ARGUMENT;
+    *out = (type == 0 ? 5u : 0u) + (elapsed_s() >= fake.ecc_s ? 1u : 0u); /* corrected, uncorrected */
     return SUCCESS;
 }
 
@@ -187,13 +224,54 @@ typedef struct {
     unsigned gpu_instance, compute_instance;
 } Process;
 
-int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *count, Process *out) {
+static int list_processes(unsigned *count, Process *out) {
     unsigned room = *count;
-    DEVICE_CALL;
     *count = (unsigned)fake.pids;
     if (room < *count) return INSUFFICIENT_SIZE;
     for (int i = 0; i < fake.pids; i++) out[i] = (Process){fake.pid[i], 1ull << 30, ~0u, ~0u};
     return SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *count, Process *out) {
+    DEVICE_CALL;
+    return list_processes(count, out);
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v2(Gpu *gpu, unsigned *count, Process *out) {
+    DEVICE_CALL;
+    return list_processes(count, out);
+}
+
+/* Events: one XID error on GPU 0 at xid_s, told once to a set that watches it */
+
+typedef struct { Gpu *gpu; unsigned long long type, data; unsigned gpu_instance, compute_instance; } Event;
+
+int nvmlEventSetCreate(void **out) {
+    SYSTEM_CALL;
+    *out = &fake;
+    return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(Gpu *gpu, unsigned long long types, void *set) {
+    DEVICE_CALL;
+    if (set != &fake || types != XID_EVENT) return INVALID_ARGUMENT;
+    if (gpu->index == 0) fake.watched = 1;
+    return SUCCESS;
+}
+
+int nvmlEventSetWait_v2(void *set, Event *out, unsigned timeout_ms) {
+    (void)timeout_ms;
+    SYSTEM_CALL;
+    if (set != &fake) return INVALID_ARGUMENT;
+    if (!fake.watched || fake.xid_told || elapsed_s() < fake.xid_s) return TIMEOUT;
+    fake.xid_told = 1;
+    *out = (Event){&fake.gpu[0], XID_EVENT, (unsigned long long)fake.xid, ~0u, ~0u};
+    return SUCCESS;
+}
+
+int nvmlEventSetFree(void *set) {
+    SYSTEM_CALL;
+    return set == &fake ? SUCCESS : INVALID_ARGUMENT;
 }
 
 /* Power and energy */
@@ -238,6 +316,9 @@ int nvmlDeviceGetFieldValues(Gpu *gpu, int count, FieldValue *out) {
         snprintf(name, sizeof name, "%u", out[i].field);
         out[i].code = (uint32_t)failing(name, gpu);
         if (out[i].code) memset(&out[i].value, 0xff, sizeof out[i].value);
+        else if (out[i].scope == SCOPE_MODULE && fake.module_extra_w >= 0 && out[i].field == FIELD_POWER_AVERAGE)
+            fill(&out[i], average_mw(gpu) + 1e3 * fake.module_extra_w);
+        else if (out[i].scope != SCOPE_GPU) out[i].code = NOT_SUPPORTED;
         else if (out[i].field == FIELD_POWER_AVERAGE) fill(&out[i], average_mw(gpu));
         else if (out[i].field == FIELD_POWER_INSTANT) fill(&out[i], instant_mw(gpu));
         else if (out[i].field == FIELD_ENERGY) fill(&out[i], (double)energy_mj(gpu));

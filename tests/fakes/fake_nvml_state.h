@@ -7,16 +7,19 @@
 #include <time.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
-       INSUFFICIENT_SIZE = 7 };
+       INSUFFICIENT_SIZE = 7, TIMEOUT = 10 };
+enum { SCOPE_GPU = 0, SCOPE_MODULE = 1 };
+enum { XID_EVENT = 8 };
 enum { MAX_GPUS = 64, MAX_STEPS = 64, MAX_FAILURES = 64, MAX_PIDS = 64 };
 enum { FIELD_ENERGY = 83, FIELD_POWER_AVERAGE = 185, FIELD_POWER_INSTANT = 186 };
 
 typedef struct { int index; } Gpu;
-typedef struct { char call[64]; int code; double after_s; int gpu; } Failure; /* gpu -1: every GPU */
+typedef struct { char call[64]; int code; double after_s; int gpu; double until_s; } Failure; /* gpu -1: every GPU */
 
 static struct {
-    int initialised, started, gpus, mig, field_type, steps, failures, pids;
-    double zero_s, mean_w, amplitude_w, period_s, phase_s, update_s, gain, reset_s, stuck_s, limit_w;
+    int initialised, started, gpus, mig, field_type, steps, failures, pids, persistence, xid, watched, xid_told;
+    double zero_s, time_scale, mean_w, amplitude_w, period_s, phase_s, update_s, gain, reset_s, stuck_s, limit_w;
+    double module_extra_w, reasons_from_s, reasons_until_s, ecc_s, xid_s, capability;
     double step_w[MAX_STEPS];
     unsigned pid[MAX_PIDS];
     char wave[16], name[96];
@@ -51,6 +54,15 @@ static void read_settings(void) {
     fake.period_s = number("FAKE_NVML_PERIOD_S", "5");
     fake.phase_s = number("FAKE_NVML_PHASE_S", "0");
     fake.update_s = number("FAKE_NVML_UPDATE_S", "0.1");
+    fake.time_scale = number("FAKE_NVML_TIME_SCALE", "1");
+    fake.module_extra_w = number("FAKE_NVML_MODULE_EXTRA_W", "-1");
+    fake.reasons_from_s = number("FAKE_NVML_REASONS_FROM_S", "0");
+    fake.reasons_until_s = number("FAKE_NVML_REASONS_UNTIL_S", "inf");
+    fake.ecc_s = number("FAKE_NVML_ECC_S", "inf");
+    fake.xid_s = number("FAKE_NVML_XID_S", "inf");
+    fake.xid = (int)number("FAKE_NVML_XID", "79");
+    fake.capability = number("FAKE_NVML_CAPABILITY", "9.0");
+    fake.persistence = (int)number("FAKE_NVML_PERSISTENCE", "1");
     fake.gain = number("FAKE_NVML_POWER_GAIN", "1");
     fake.reset_s = number("FAKE_NVML_RESET_S", "inf");
     fake.stuck_s = number("FAKE_NVML_STUCK_S", "inf");
@@ -69,7 +81,8 @@ static void read_settings(void) {
     for (int i = 0; i < fake.failures; i++) {
         Failure *f = &fake.failure[i];
         f->gpu = -1;
-        sscanf(items[i], "%63[^:]:%d:%lf:%d", f->call, &f->code, &f->after_s, &f->gpu);
+        f->until_s = INFINITY;
+        sscanf(items[i], "%63[^:]:%d:%lf:%d:%lf", f->call, &f->code, &f->after_s, &f->gpu, &f->until_s);
     }
     for (int i = 0; i < MAX_GPUS; i++) fake.gpu[i].index = i;
 }
@@ -82,7 +95,8 @@ static double monotonic_s(void) {
     return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
-static double elapsed_s(void) { return monotonic_s() - fake.zero_s; }
+/* The stand-in's time runs time_scale times as fast as the clock, from 0 at the first nvmlInit. */
+static double elapsed_s(void) { return (monotonic_s() - fake.zero_s) * fake.time_scale; }
 
 /* The time the sensor last looked. */
 static double sensor_s(void) {
@@ -142,7 +156,8 @@ static int failing(const char *call, const Gpu *gpu) {
     for (int i = 0; i < fake.failures; i++) {
         const Failure *f = &fake.failure[i];
         int named = !strcmp(f->call, call) || (gpu && !strcmp(f->call, "*"));
-        if (named && elapsed_s() >= f->after_s && (f->gpu < 0 || (gpu && f->gpu == gpu->index))) return f->code;
+        double now_s = elapsed_s();
+        if (named && now_s >= f->after_s && now_s < f->until_s && (f->gpu < 0 || (gpu && f->gpu == gpu->index))) return f->code;
     }
     return SUCCESS;
 }

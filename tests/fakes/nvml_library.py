@@ -20,19 +20,20 @@ NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, TIMEOUT, GPU_IS_LOST, UNKNOWN =
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that answers ``code`` from ``after_s`` on: a function name, a field id, or "*" for a whole GPU.
+    """A call that answers ``code`` from ``after_s`` to ``until_s``.
 
-    ``gpu`` None means every GPU.
+    It is a function name, a field id, or "*" for a whole GPU; ``gpu`` None means every GPU.
     """
 
     call: str
     code: int = NOT_SUPPORTED
     after_s: float = 0.0
     gpu: int | None = None
+    until_s: float = float("inf")
 
     def __str__(self) -> str:
-        words = [self.call, str(self.code), str(self.after_s)]
-        return ":".join(words if self.gpu is None else [*words, str(self.gpu)])
+        gpu = -1 if self.gpu is None else self.gpu
+        return f"{self.call}:{self.code}:{self.after_s}:{gpu}:{self.until_s}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class Scenario:
     ``wave`` is constant, sine, square (mean +- amplitude, half a period each) or steps (``steps_w`` in equal
     parts of the period). GPU i is ``i * phase_s`` ahead. The sensor updates every ``update_s``;
     ``power_gain`` scales power but not energy. At ``reset_s`` the counter restarts from 0; from ``stuck_s``
-    on the sensor repeats itself.
+    on the sensor repeats itself. All these seconds pass ``time_scale`` times as fast as the clock's.
+    ``clock_reasons`` hold from ``reasons_from_s`` to ``reasons_until_s``; at ``ecc_s`` each ECC counter grows by one;
+    at ``xid_s`` GPU 0 has error ``xid``. The power of the module is ``module_extra_w`` above the GPU's (below 0: it
+    is not told).
     """
 
     gpus: int = 1
@@ -56,6 +60,15 @@ class Scenario:
     power_gain: float = 1.0
     reset_s: float = float("inf")
     stuck_s: float = float("inf")
+    time_scale: float = 1.0
+    module_extra_w: float = -1.0
+    reasons_from_s: float = 0.0
+    reasons_until_s: float = float("inf")
+    ecc_s: float = float("inf")
+    xid_s: float = float("inf")
+    xid: int = 79
+    capability: float = 9.0
+    persistence: bool = True
     limit_w: float = 700.0
     mig: bool = False
     field_type: int = 1

@@ -17,12 +17,15 @@ class Script:
 
     ``fault`` is one of: http_500, drop (hang up without an answer), error_event (in the middle of a stream), cut
     (hang up before the end), no_usage, no_done, not_json, short (half the tokens). A negative ``exit_code``
-    means that the process serves; otherwise it says ``last_words`` and exits.
+    means that the process serves; otherwise it says ``last_words`` and exits. ``most_tok_per_s`` bounds the rate of all
+    sequences together, if positive; ``kv_slots`` sequences fill the KV cache, or ``max_num_seqs`` if it is 0.
     """
 
     model: str = "scripted"
     context_tok: int = 16_384
     tok_per_s: float = 500.0
+    most_tok_per_s: float = 0.0
+    kv_slots: int = 0
     tick_s: float = 0.01
     max_num_seqs: int = 512
     tok_per_chunk: int = 1
@@ -30,6 +33,7 @@ class Script:
     answer_delay_s: float = 0.0
     fault: str = ""
     healthy: bool = True
+    metrics: bool = True
     listen_delay_s: float = 0.0
     exit_code: int = -1
     last_words: str = ""
@@ -95,8 +99,13 @@ class Engine:
                 self.running.append(self.waiting.popleft())
             began_s = loop.time()
             await asyncio.sleep(self.script.tick_s)
+            rate_tok_per_s = self._rate_tok_per_s()
             for sequence in tuple(self.running):
-                self._advance(sequence, loop.time(), (loop.time() - began_s) * self.script.tok_per_s)
+                self._advance(sequence, loop.time(), (loop.time() - began_s) * rate_tok_per_s)
+
+    def _rate_tok_per_s(self) -> float:
+        bound = self.script.most_tok_per_s / max(1, len(self.running)) if self.script.most_tok_per_s > 0 else 1e9
+        return min(self.script.tok_per_s, bound)
 
     def _advance(self, sequence: Sequence, now_s: float, credit_tok: float) -> None:
         sequence.credit_tok += credit_tok
@@ -123,7 +132,7 @@ def metrics_text(engine: Engine) -> str:
     values = {
         "num_requests_running": ("gauge", len(engine.running)),
         "num_requests_waiting": ("gauge", len(engine.waiting)),
-        "kv_cache_usage_perc": ("gauge", len(engine.running) / engine.script.max_num_seqs),
+        "kv_cache_usage_perc": ("gauge", len(engine.running) / (engine.script.kv_slots or engine.script.max_num_seqs)),
         "generation_tokens_total": ("counter", engine.generated_tok),
         "prompt_tokens_total": ("counter", engine.prompt_tok),
         "num_preemptions_total": ("counter", 0),

@@ -67,6 +67,8 @@ class ScriptedServer:
         return web.json_response({"object": "list", "data": [model]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        if not self.script.metrics:
+            raise web.HTTPNotFound
         return web.Response(text=metrics_text(self.engine))
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

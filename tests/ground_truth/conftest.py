@@ -13,8 +13,13 @@ def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def old_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in of a driver older than field values, MIG and clock event reasons."""
-    missing = ("nvmlDeviceGetFieldValues", "nvmlDeviceGetMigMode", "nvmlDeviceGetCurrentClocksEventReasons")
+    """The stand-in of a driver older than field values, MIG, clock event reasons and today's lists of processes."""
+    missing = (
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+    )
     return _built(tmp_path_factory.mktemp("old_nvml"), without=missing)
 
 

@@ -144,3 +144,43 @@ def test_an_unknown_profile_name_is_refused_with_the_nearest_name():
 
 def test_every_field_of_a_profile_is_described():
     assert all(field.description for field in NodeProfile.model_fields.values())
+
+
+@pytest.mark.parametrize("used", [1, 3, 8])
+def test_allocations_agree_with_counting_the_whole_node(used):
+    node = load_profile("hgx-h100")
+    share, gpu_sum_w = node.share(used), 600.0 * used
+    idle_gpu_w = (2700 - 1600) / (1.22 * 8)  # what one idle GPU draws for the node to draw 2.7 kW
+    whole_w = 1600 + 1.22 * (gpu_sum_w + (8 - used) * idle_gpu_w)
+    assert node.node_watts(gpu_sum_w, share, "whole") == pytest.approx(whole_w)
+    assert node.node_watts(gpu_sum_w, share, "marginal") == pytest.approx(whole_w - 2700)
+    assert node.node_watts(gpu_sum_w, share, "share") == pytest.approx(used / 8 * 1600 + 1.22 * gpu_sum_w)
+    for allocation in ("share", "marginal", "whole"):
+        expected_w = node.node_watts(gpu_sum_w, share, allocation)
+        assert node.metered_watts(whole_w, share, allocation) == pytest.approx(expected_w)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "used", "expected_kw"),
+    [
+        ("share", 2, 2.825),
+        ("whole", 2, 11.3 - 6 / 8 * (11.3 - 2.7)),
+        ("marginal", 2, 2 / 8 * (11.3 - 2.7)),
+        ("share", 8, 11.3),
+        ("whole", 8, 11.3),
+        ("marginal", 8, 8.6),
+    ],
+)
+def test_the_predicted_maximum_is_allocated_in_the_same_way(allocation, used, expected_kw):
+    node = load_profile("hgx-h100")
+    assert node.p_max_share_kw(node.share(used), allocation) == pytest.approx(expected_kw)
+
+
+def test_the_error_of_allocated_idle_power_is_unknown_unless_the_profile_tells_it():
+    node = load_profile("hgx-h100")
+    assert node.allocated_idle_std_w(0.25, "share") == 0
+    assert node.allocated_idle_std_w(1.0, "whole") == 0
+    assert node.allocated_idle_std_w(0.25, "whole") is None
+    told = node.model_copy(update={"u_idle_kw": 0.1})
+    assert told.allocated_idle_std_w(0.25, "whole") == pytest.approx(75)
+    assert told.allocated_idle_std_w(0.25, "marginal") == pytest.approx(25)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator.uncertainty import batch_means_ratio, combine_relative
+from estimator.uncertainty import EnergyErrors, batch_means_ratio, combine_relative, relative_interval_95
 
 
 def test_a_constant_ratio_has_no_error():
@@ -59,3 +59,37 @@ def test_series_without_a_ratio_are_refused(numerator, denominator, n_batches, m
 @given(st.lists(st.floats(0, 1), max_size=6))
 def test_relative_uncertainties_add_in_squares(parts):
     assert combine_relative(*parts) == pytest.approx(math.sqrt(sum(part * part for part in parts)), abs=1e-12)
+
+
+def half_width_of(errors):
+    low, high = relative_interval_95(errors)
+    return (high - low) / 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "half_width"),
+    [
+        (EnergyErrors(gain=0.05 / math.sqrt(3)), 0.95 * 0.05),
+        (EnergyErrors(gain=0.05 / math.sqrt(3), gpu_share=0.8, fixed_share=0.2), 0.8 * 0.95 * 0.05),
+        (EnergyErrors(random=0.01, random_dof=5), 2.5706 * 0.01),
+        (EnergyErrors(random=0.01, random_dof=1), 12.706 * 0.01),
+        (EnergyErrors(offset=0.03, slope=0.04), 1.96 * 0.05),
+        (EnergyErrors(offset=0.03, slope=0.04, correlation=-1.0), 1.96 * 0.01),
+        (EnergyErrors(offset=0.03, slope=0.04, correlation=0.5), 1.96 * math.sqrt(0.0037)),
+        (EnergyErrors(others=(0.01, 0.02)), 1.96 * math.sqrt(0.0005)),
+        # The difference of two uniform errors of half width h passes 2 h (1 - sqrt(0.05)) one time in twenty.
+        (EnergyErrors(clock=0.01 * math.sqrt(2 / 3)), 2 * 0.01 * (1 - math.sqrt(0.05))),
+        (EnergyErrors(tokens=0.01 * math.sqrt(2 / 3)), 2 * 0.01 * (1 - math.sqrt(0.05))),
+    ],
+)
+def test_a_single_error_gives_the_interval_of_its_own_distribution(errors, half_width):
+    assert half_width_of(errors) == pytest.approx(half_width, rel=0.02)
+
+
+def test_no_error_gives_an_interval_of_no_width():
+    assert relative_interval_95(EnergyErrors()) == (1.0, 1.0)
+
+
+def test_the_same_errors_always_give_the_same_interval():
+    errors = EnergyErrors(random=0.01, random_dof=9, gain=0.03, clock=0.001)
+    assert relative_interval_95(errors) == relative_interval_95(errors)

@@ -55,7 +55,8 @@ class Cell:
             "name": self.name, "role": self.role, "workload": self.workload, "multiplier": self.multiplier,
             "concurrency": 16, "mean_input_tok": self.input_tok, "mean_output_tok": self.output_tok,
             "median_output_tok": self.median_tok, "capped_share": 0.0, "mean_output_uncapped_tok": self.output_tok,
-            "warmup_s": 4.0, "budget_s": 30.0, "streamed_share": 0.05, "drain": True,
+            "warmup_s": 4.0, "budget_s": 30.0, "precision_rel": 0.02, "min_window_s": 26.0,
+            "streamed_share": 0.05, "drain": True,
             "plateau_tps_tok_per_s": 2 * self.rate, "binding": "compute",
         }  # fmt: skip
 

@@ -87,3 +87,15 @@ def test_a_pace_stopped_before_it_began_has_no_rounds():
     pace = Pace(1.0)
     pace.stop()
     assert list(pace) == []
+
+
+def test_between_rounds_something_is_done_five_times_a_period_and_costs_no_deadline(clock):
+    looks_s, began_s = [], []
+    pace = Pace(1.0, lambda: looks_s.append(clock.now_s - 100))
+    pace._stop = SimpleNamespace(wait=clock.wait)
+    for _, work_s in zip(pace, [0.05, 0.5, 0.0], strict=False):
+        began_s.append(clock.now_s - 100)
+        clock.now_s += work_s
+    assert began_s == pytest.approx([0, 1, 2])
+    assert looks_s[:6] == pytest.approx([0.25, 0.45, 0.65, 0.85, 1.7, 1.9])
+    assert pace.missed == 0

@@ -198,3 +198,18 @@ def test_json_is_written_for_people_to_read(run):
     path = run.write_json("cells/1x.json", {"watts": 1, "notes": []})
     assert json.loads(path.read_text()) == {"watts": 1, "notes": []}
     assert path.read_text().endswith("}\n")
+
+
+def test_a_reopened_run_goes_on_after_its_last_part_and_its_last_whole_event(run):
+    run.add("power", [power_row(1.0)])
+    run.flush()
+    run.event("first")
+    with (run.folder / "events.jsonl").open("a") as log:
+        log.write('{"event": "cut o')
+    again = RunWriter.reopened(run.folder)
+    again.add("power", [power_row(2.0)])
+    again.flush()
+    again.event("second")
+    reader = RunReader(run.folder)
+    assert reader.table("power")["t_mono_s"].tolist() == [1.0, 2.0]
+    assert [event["event"] for event in reader.events()] == ["first", "second"]

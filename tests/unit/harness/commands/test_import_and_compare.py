@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from harness.analysis import analyse_run
+from harness.analysis.run import analyse_run
 from harness.cli import app
 from harness.errors import WorkloadError
 from tests.unit.harness.synthetic_run import SyntheticRun

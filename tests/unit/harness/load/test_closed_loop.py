@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from estimator.lengths import LengthDistribution, empirical_lengths, exponential_lengths, fixed_lengths
-from harness.load import closed_loop
+from harness.load import closed_loop, request
 from harness.load.client import Answer
-from harness.load.closed_loop import ClosedLoop, RequestRow, Target
+from harness.load.closed_loop import ClosedLoop
+from harness.load.request import RequestRow, Target
 from harness.server.api import new_session
 from tests.fakes.scripted_engine import Script
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
@@ -180,7 +181,7 @@ async def test_what_a_slot_dies_of_is_raised_by_stop() -> None:
         def full(_: RequestRow) -> None:
             raise OSError("no space left on device")
 
-        load.loop._sink = full
+        load.loop._requester._sink = full
         load.loop.grow_to(2)
         await until_in_loop(lambda: load.asked == 2, "both requests")
         with pytest.raises(OSError, match="no space left"):
@@ -197,7 +198,7 @@ async def _first_fills(monkeypatch: pytest.MonkeyPatch, lengths: LengthDistribut
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(closed_loop, "complete", never)
+    monkeypatch.setattr(request, "complete", never)
     async with loading(Script(), lengths=lengths) as load:
         load.loop.grow_to(count)
         await until_in_loop(lambda: started == count, "every slot to start")

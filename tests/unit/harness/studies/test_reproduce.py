@@ -97,7 +97,7 @@ def test_a_seed_gives_one_document_and_another_seed_another(document):
     assert made(seed=1)["claims"] != document["claims"]
 
 
-@pytest.mark.parametrize("samples", [0, -1])
-def test_no_samples_are_refused(samples):
+@pytest.mark.parametrize("samples", [0, -1, 1, 999])
+def test_too_few_samples_are_refused(samples):
     with pytest.raises(ConfigError, match=f"samples = {samples}"):
         made(samples=samples)

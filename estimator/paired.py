@@ -1,0 +1,223 @@
+"""Ratios of measurements made in pairs, what they say of the energy exponent, and the spread between repeated runs.
+
+A pair is measured close together on one server, so that drift and whatever both share cancel in its log-ratio. In the
+order A B B A a linear drift cancels over two pairs. Pairs on one start of a server share that start: only the spread
+over starts says what another start would give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from estimator.nodes import Allocation, NodeProfile
+
+Z_95 = 1.959963984540054
+
+Basis = Literal["between_runs", "between_pairs", "within_windows", "unknown"]
+"""Where an interval comes from: runs on servers started anew, pairs on one start, or the windows of one pair."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95% interval; both bounds are ``None`` where nothing tells the error."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    basis: Basis
+
+
+def paired_ratio(
+    pairs_by_run: Sequence[Sequence[tuple[float, float]]], random_rel_u: float | None = None, common_rel_u: float = 0.0
+) -> Interval:
+    """Return the ratio B / A of pairs (A, B) with its 95% interval.
+
+    The estimate is the geometric mean over runs of the geometric mean over a run's pairs. With several runs the
+    interval is Student's t over the runs' log-ratios, with one run of several pairs over its pairs. With a single
+    pair it is normal with ``random_rel_u``, the relative standard uncertainty within the two windows, and knows
+    nothing of what differs between runs. ``common_rel_u`` is what the errors that all pairs share leave in the
+    ratio; it is added in quadrature. Raises ValueError without a pair, or for a value that is not positive.
+
+    >>> paired = paired_ratio([[(1.0, 10.0)], [(2.0, 20.2)], [(1.5, 14.9)]])
+    >>> round(paired.value, 2), round(paired.low, 2), round(paired.high, 2), paired.basis
+    (10.01, 9.8, 10.22, 'between_runs')
+    """
+    logs = [[_log_ratio(pair) for pair in pairs] for pairs in pairs_by_run if pairs]
+    if not logs:
+        raise ValueError("a ratio needs at least one pair")
+    if len(logs) > 1:
+        return _exponentiated(_t_interval([float(np.mean(run)) for run in logs], "between_runs"), common_rel_u)
+    (only,) = logs
+    if len(only) > 1:
+        return _exponentiated(_t_interval(only, "between_pairs"), common_rel_u)
+    return _exponentiated(_normal_interval(only[0], random_rel_u), common_rel_u)
+
+
+def independent_ratio(
+    before: Sequence[float], after: Sequence[float], random_rel_u: float | None = None, common_rel_u: float = 0.0
+) -> Interval:
+    """Return the ratio after / before of repeated runs that no pairing ties together, with its 95% interval.
+
+    With two or more runs on both sides it is Welch's interval of the difference of mean logarithms; with a single
+    run on either side it is normal with ``random_rel_u``, which knows nothing of what differs between runs. Raises
+    ValueError for an empty side or a value that is not positive.
+
+    >>> ratio = independent_ratio([100.0, 102.0], [200.0, 202.0])
+    >>> round(ratio.value, 3), ratio.basis
+    (1.99, 'between_runs')
+    """
+    if not before or not after:
+        raise ValueError("a ratio needs at least one run on each side")
+    if min(*before, *after) <= 0:
+        raise ValueError("a ratio needs positive values")
+    first, second = np.log(np.asarray(before)), np.log(np.asarray(after))
+    difference = float(second.mean() - first.mean())
+    if min(first.size, second.size) < 2:
+        return _exponentiated(_normal_interval(difference, random_rel_u), common_rel_u)
+    parts = np.array([first.var(ddof=1) / first.size, second.var(ddof=1) / second.size])
+    total = float(parts.sum())
+    if total == 0:
+        return _exponentiated(Interval(difference, difference, difference, first.size + second.size, "between_runs"), 0)
+    dof = total**2 / float(np.sum(parts**2 / np.array([first.size - 1, second.size - 1])))
+    half = float(stdtrit(dof, 0.975)) * math.sqrt(total)
+    interval = Interval(difference, difference - half, difference + half, first.size + second.size, "between_runs")
+    return _exponentiated(interval, common_rel_u)
+
+
+def energy_exponent(ratio: Interval, length_ratio: float) -> Interval:
+    """Return d ln E / d ln L between two mean output lengths from the ratio of their energies.
+
+    Exactly 1 means that a token costs the same at both lengths. Raises ValueError for equal lengths.
+
+    >>> energy_exponent(Interval(16.0, 15.0, 17.0, 2, "between_pairs"), 16.0).value
+    1.0
+    """
+    if length_ratio <= 0 or length_ratio == 1:
+        raise ValueError(f"an exponent needs two different lengths, not a ratio of {length_ratio:g}")
+    scale = math.log(length_ratio)
+    bounds = [None if bound is None else math.log(bound) / scale for bound in (ratio.low, ratio.high)]
+    if scale < 0:
+        bounds.reverse()
+    return Interval(math.log(ratio.value) / scale, bounds[0], bounds[1], ratio.n, ratio.basis)
+
+
+def fitted_exponent(length_tok: npt.ArrayLike, energy: npt.ArrayLike) -> Interval:
+    """Return the slope of ln(energy) over ln(length) by least squares, with Student's t interval on n - 2 degrees.
+
+    Both have shape ``(n,)``. The interval is of scatter about a straight line, so curvature widens it; two points have
+    none. Raises ValueError for fewer than two different lengths or values that are not positive.
+
+    >>> fit = fitted_exponent([100, 200, 400], [1.0, 2.2, 4.84])
+    >>> round(fit.value, 4), round(fit.high - fit.low, 6)
+    (1.1375, 0.0)
+    """
+    lengths, energies = np.asarray(length_tok, dtype=np.float64), np.asarray(energy, dtype=np.float64)
+    if lengths.shape != energies.shape or np.unique(lengths).size < 2:
+        raise ValueError("an exponent needs energies at two or more different lengths")
+    if lengths.min() <= 0 or energies.min() <= 0:
+        raise ValueError("an exponent needs positive lengths and energies")
+    x, y = np.log(lengths), np.log(energies)
+    x = x - x.mean()
+    slope = float(x @ y / (x @ x))
+    dof = x.size - 2
+    if dof == 0:
+        return Interval(slope, None, None, 2, "unknown")
+    residual = y - y.mean() - slope * x
+    half = float(stdtrit(dof, 0.975)) * math.sqrt(float(residual @ residual) / dof / float(x @ x))
+    return Interval(slope, slope - half, slope + half, x.size, "between_pairs")
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Results of runs on servers started anew; every uncertainty is relative and standard."""
+
+    mean: float
+    n: int
+    u_run_rel: float
+    """Standard deviation over runs: how far one run lies from another, with what varies within a run."""
+    u_between_rel: float
+    """The part of it that what varies within runs does not explain."""
+    u_mean_rel: float
+    """Of the mean over the runs."""
+
+
+def repeated(values: Sequence[float], within_rel_u: Sequence[float]) -> Repeated | None:
+    """Return mean and spread of repeated runs, or ``None`` for fewer than two.
+
+    ``within_rel_u`` is each run's own random relative standard uncertainty. The variance over runs is that within
+    plus that between them; the latter is the difference, not below 0 (method of moments, as in a one-way layout).
+    Raises ValueError for unequal numbers or values that are not positive.
+
+    >>> spread = repeated([1.00, 1.02, 0.98], [0.01, 0.01, 0.01])
+    >>> round(spread.u_run_rel, 4), round(spread.u_between_rel, 4), round(spread.u_mean_rel, 4)
+    (0.02, 0.0173, 0.0115)
+    """
+    if len(values) != len(within_rel_u):
+        raise ValueError(f"{len(values)} values and {len(within_rel_u)} uncertainties")
+    if len(values) < 2:
+        return None
+    if min(values) <= 0:
+        raise ValueError("repeated values must be positive")
+    mean = float(np.mean(values))
+    u_run = float(np.std(values, ddof=1)) / mean
+    between = u_run**2 - float(np.mean(np.square(within_rel_u)))
+    return Repeated(mean, len(values), u_run, math.sqrt(max(0.0, between)), u_run / math.sqrt(len(values)))
+
+
+def common_ratio_rel_u(
+    gpu_w: tuple[float, float],
+    gain_rel_u: float,
+    profile: NodeProfile | None = None,
+    share: float = 1.0,
+    allocation: Allocation = "share",
+) -> float:
+    """Return what sensor gain and node model leave in the ratio of two powers at the node, relative and standard.
+
+    Both powers share gain, offset and slope. At the GPU boundary (no ``profile``) the gain cancels whole; at the node
+    ln((a + b P_2) / (a + b P_1)) keeps the difference of the sensitivities (JCGM 100, eq. 16).
+
+    >>> common_ratio_rel_u((500.0, 500.0), 0.03)
+    0.0
+    """
+    if profile is None:
+        return 0.0
+    first_w, second_w = (profile.node_watts(watts, share, allocation) for watts in gpu_w)
+    by_offset = share * 1000 * (1 / second_w - 1 / first_w) * profile.u_offset_kw
+    by_slope = (gpu_w[1] / second_w - gpu_w[0] / first_w) * profile.u_slope
+    by_gain = profile.slope * (gpu_w[1] / second_w - gpu_w[0] / first_w) * gain_rel_u
+    model = by_offset**2 + by_slope**2 + 2 * profile.correlation * by_offset * by_slope
+    return math.sqrt(max(0.0, model) + by_gain**2)
+
+
+def _log_ratio(pair: tuple[float, float]) -> float:
+    if min(pair) <= 0:
+        raise ValueError(f"a pair must be positive, not {pair}")
+    return math.log(pair[1] / pair[0])
+
+
+def _t_interval(logs: Sequence[float], basis: Basis) -> Interval:
+    mean, n = float(np.mean(logs)), len(logs)
+    half = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n, basis)
+
+
+def _normal_interval(log_value: float, random_rel_u: float | None) -> Interval:
+    if random_rel_u is None:
+        return Interval(log_value, None, None, 1, "unknown")
+    half = Z_95 * random_rel_u
+    return Interval(log_value, log_value - half, log_value + half, 1, "within_windows")
+
+
+def _exponentiated(log: Interval, common_rel_u: float) -> Interval:
+    if log.low is None or log.high is None:
+        return Interval(math.exp(log.value), None, None, log.n, log.basis)
+    half = math.hypot((log.high - log.low) / 2, Z_95 * common_rel_u)
+    return Interval(math.exp(log.value), math.exp(log.value - half), math.exp(log.value + half), log.n, log.basis)

@@ -1,0 +1,373 @@
+"""Turn the raw record of a cell into measured figures: tokens, joules, rates, latencies and their errors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from estimator.nodes import Allocation, NodeProfile
+from estimator.uncertainty import EnergyErrors, RatioEstimate, combine_relative, relative_interval_95
+from harness.analysis.boundaries import NodeShare, choose_node_meter, meter_energy, meter_reading
+from harness.analysis.celllog import CellLog, growth_over_servers, stored_series, sum_over_servers
+from harness.analysis.energy import (
+    DeviceEnergy,
+    DeviceSeries,
+    WindowEnergy,
+    counter_times_s,
+    device_energy,
+    total_energy,
+)
+from harness.analysis.steady import Record, Rule, Window, choose_window
+from harness.load.report import latency_statistics, mean_in_flight, streamed_requests
+from harness.load.usage import spread_rel_u
+from results.schema import (
+    Boundary,
+    Latency,
+    MeterDescription,
+    MeterReading,
+    PowerDescription,
+    RequestCount,
+    TokenCheck,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+Sensor = PowerDescription | MeterDescription
+
+COUNTER_STEP_S = 0.1
+"""An energy counter of NVML grows in steps about this long."""
+
+
+@dataclass(frozen=True)
+class PowerModel:
+    """How readings become joules at the run's boundary."""
+
+    source: PowerDescription
+    boundary: Boundary
+    profile: NodeProfile | None
+    node_share: float
+    device_uuids: tuple[str, ...]
+    allocation: Allocation = "share"
+    meters: tuple[MeterDescription, ...] = ()
+
+    @property
+    def node(self) -> NodeShare:
+        """Return how the node is charged to the GPUs of the run."""
+        return NodeShare(self.profile, self.node_share, self.allocation)
+
+    @property
+    def meter(self) -> MeterDescription | None:
+        """Return the meter that watts at the boundary ``node`` come from; other boundaries have none."""
+        return choose_node_meter(self.meters) if self.boundary == "node" else None
+
+    def lift_w(self, gpu_w: float) -> float:
+        """Return watts at a boundary without a meter from the summed watts of the GPUs."""
+        if self.boundary == "gpu" or self.profile is None:
+            return gpu_w
+        return self.profile.node_watts(gpu_w, self.node_share, self.allocation)
+
+    def systematic_rel_u(self, gpu_w: float) -> dict[str, float | None]:
+        """Return the relative standard uncertainties that more measuring would not reduce; None where unknown."""
+        lifted_w, gain = self.lift_w(gpu_w), self.source.gain_rel_u
+        if self.boundary == "gpu" or self.profile is None:
+            return {"sensor_gain": gain}
+        parts: dict[str, float | None] = {
+            "sensor_gain": None if gain is None else gain * self.profile.slope * gpu_w / lifted_w,
+            "node_model": self.profile.node_watts_std(gpu_w, self.node_share) / lifted_w,
+        }
+        idle_w = self.profile.allocated_idle_std_w(self.node_share, self.allocation)
+        return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / lifted_w}
+
+
+@dataclass(frozen=True)
+class WindowFigures:
+    """What was measured in a window; power and energy in watts and joules at the model's boundary."""
+
+    window: Window
+    tps_tok_per_s: float
+    energy: WindowEnergy
+    watts: float | None
+    joules_per_tok: RatioEstimate | None
+    metered: WindowEnergy | None = None
+    """Energy of everything that the run's node meter covers, where the boundary is ``node``."""
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the window in seconds."""
+        return self.window.end_s - self.window.start_s
+
+
+def window_figures(log: CellLog, model: PowerModel) -> WindowFigures | None:
+    """Measure a cell's window, or return ``None`` if there is none."""
+    t_s, tokens = sum_over_servers(log.server, "generation_tok")
+    window = choose_window(
+        Record(t_s, tokens, _kv_usage(log, t_s), lambda edges_s: _interval_joules(log, model, edges_s)),
+        _rule(log),
+    )
+    if window is None:
+        return None
+    devices = stored_series(log.power, model.device_uuids)
+    energy = window_energy(devices, window.start_s, window.end_s, model.source)
+    tps = float((tokens[window.last] - tokens[window.first]) / (window.end_s - window.start_s))
+    watts, metered = None if energy.mean_w is None else model.lift_w(energy.mean_w), None
+    if model.boundary == "node":
+        metered = _metered(log, model, window.start_s, window.end_s)
+        watts = None if metered is None or metered.mean_w is None else model.node.metered_w(metered.mean_w)
+    return WindowFigures(window, tps, energy, watts, window.joules_per_tok, metered)
+
+
+def _rule(log: CellLog) -> Rule:
+    definition = log.definition
+    return Rule(
+        earliest_s=log.filled_s + definition.warmup_s,
+        latest_s=log.load_stop_s,
+        precision_rel=definition.precision_rel,
+        min_window_s=definition.min_window_s,
+        request_tok=_in_flight(log) * definition.mean_output_tok,
+    )
+
+
+def _in_flight(log: CellLog) -> float:
+    """Return the requests in flight: the slots of a closed loop, the mean number under load in an open one."""
+    if log.definition.arrival == "closed":
+        return log.definition.concurrency
+    return mean_in_flight(log.requests, log.filled_s, log.load_stop_s)
+
+
+def _kv_usage(log: CellLog, t_s: FloatArray) -> FloatArray | None:
+    """Return KV usage summed over servers at the given times, or ``None`` if not every server tells."""
+    known_s, usage = sum_over_servers(log.server, "kv_usage_ratio")
+    return np.asarray(np.interp(t_s, known_s, usage)) if known_s.size else None
+
+
+def _metered(log: CellLog, model: PowerModel, start_s: float, end_s: float) -> WindowEnergy | None:
+    """Return the energy of everything that the run's node meter covers."""
+    if model.meter is None:
+        return None
+    return meter_energy(model.meter, stored_series(log.power, model.meter.device_uuids), start_s, end_s)
+
+
+def meter_readings(
+    power: pd.DataFrame, start_s: float, end_s: float, model: PowerModel, gpu_w: float | None
+) -> tuple[MeterReading, ...]:
+    """Return what every meter beside the run's power source says over a window."""
+    return tuple(
+        meter_reading(meter, stored_series(power, meter.device_uuids), (start_s, end_s), model.node, gpu_w)
+        for meter in model.meters
+    )
+
+
+def window_energy(devices: list[DeviceSeries], start_s: float, end_s: float, sensor: Sensor) -> WindowEnergy:
+    """Return the energy of all devices over a window."""
+    return total_energy(
+        [
+            device_energy(device, start_s, end_s, power_lag_s=sensor.power_lag_s, counter_lag_s=sensor.counter_lag_s)
+            for device in devices
+        ]
+    )
+
+
+def _interval_joules(log: CellLog, model: PowerModel, edges_s: FloatArray) -> FloatArray | None:
+    """Return the joules at the run's boundary between the given times, or ``None`` where they are not known."""
+    start_s, end_s = float(edges_s[0]), float(edges_s[-1])
+    sensor: Sensor
+    lift: Callable[[float], float | None]
+    if model.boundary == "node":
+        if model.meter is None:
+            return None
+        sensor, uuids, lift = model.meter, model.meter.device_uuids, model.node.metered_w
+        energy = _metered(log, model, start_s, end_s)
+    else:
+        sensor, uuids, lift = model.source, model.device_uuids, model.lift_w
+        energy = window_energy(stored_series(log.power, uuids), start_s, end_s, sensor)
+    if energy is None or energy.joules is None:
+        return None
+    sensed_j = sum(
+        np.diff(_cumulative_joules(series, device, edges_s, sensor))
+        for series, device in zip(stored_series(log.power, uuids), energy.devices, strict=True)
+    )
+    seconds = np.diff(edges_s)
+    watts = [lift(float(watts)) for watts in sensed_j / seconds]
+    known = [value for value in watts if value is not None]
+    return np.array(known) * seconds if len(known) == len(watts) else None
+
+
+def _cumulative_joules(series: DeviceSeries, device: DeviceEnergy, at_s: FloatArray, sensor: Sensor) -> FloatArray:
+    if device.method == "counter":
+        known = np.isfinite(series.energy_j)
+        stepped_s = counter_times_s(series, sensor.counter_lag_s)
+        return np.asarray(np.interp(at_s, stepped_s[known], series.energy_j[known]))
+    known = np.isfinite(series.power_w)
+    t_s, power_w = series.t_s[known], series.power_w[known]
+    steps = np.diff(t_s) * (power_w[1:] + power_w[:-1]) / 2
+    return np.asarray(np.interp(at_s + sensor.power_lag_s, t_s, np.concatenate([[0.0], np.cumsum(steps)])))
+
+
+def energy_uncertainty(
+    log: CellLog, figures: WindowFigures, model: PowerModel
+) -> tuple[float | None, dict[str, float | None]]:
+    """Return the combined relative standard uncertainty of J/token and its parts (JCGM 100); None where unknown."""
+    if figures.joules_per_tok is None:
+        return None, {}
+    parts: dict[str, float | None] = {
+        "random": figures.joules_per_tok.standard_error / figures.joules_per_tok.ratio,
+        **_systematic_rel_u(figures, model),
+        "clock_edges": _clock_rel_u(figures, model),
+        "token_count": _token_rel_u(log, figures),
+    }
+    known = [part for part in parts.values() if part is not None]
+    return combine_relative(*known) if len(known) == len(parts) else None, parts
+
+
+def energy_interval_rel(log: CellLog, figures: WindowFigures, model: PowerModel) -> tuple[float, float] | None:
+    """Return the 95% interval of energy over its estimate, all errors together, or ``None`` if one is unknown."""
+    estimate = figures.joules_per_tok
+    _, parts = energy_uncertainty(log, figures, model)
+    known = {name: part for name, part in parts.items() if part is not None}
+    if estimate is None or len(known) < len(parts) or not figures.watts:
+        return None
+    errors = EnergyErrors(
+        random=known["random"],
+        random_dof=estimate.n_batches - 1,
+        clock=known["clock_edges"],
+        tokens=known["token_count"],
+        others=(known.get("node_idle", 0.0),),
+    )
+    if model.boundary != "node_modelled" or model.profile is None or figures.energy.mean_w is None:
+        return relative_interval_95(replace(errors, gain=known.get("sensor_gain", known.get("meter_gain", 0.0))))
+    profile, gpu_rel = model.profile, figures.energy.mean_w / figures.watts
+    slope_share = profile.slope * gpu_rel
+    return relative_interval_95(
+        replace(
+            errors,
+            gain=known["sensor_gain"] / slope_share,
+            gpu_share=slope_share,
+            fixed_share=1 - slope_share,
+            offset=model.node_share * profile.u_offset_kw * 1000 / figures.watts,
+            slope=profile.u_slope * gpu_rel,
+            correlation=profile.correlation,
+        )
+    )
+
+
+def _clock_rel_u(figures: WindowFigures, model: PowerModel) -> float:
+    """Return the effect of edges in time: each is rectangular, +-0.1 s (a counter's step) or the lag of the power."""
+    counted = all(device.method == "counter" for device in figures.energy.devices) and model.boundary != "node"
+    lag_s = model.meter.power_lag_s if model.meter is not None else model.source.power_lag_s
+    half_s = COUNTER_STEP_S if counted else max(COUNTER_STEP_S, lag_s)
+    return half_s * sqrt(2 / 3) / figures.duration_s
+
+
+def _token_rel_u(log: CellLog, figures: WindowFigures) -> float:
+    """Return the effect of edges in tokens: between scrapes a counter grows by a token of every slot at a time."""
+    tokens = figures.tps_tok_per_s * figures.duration_s
+    if log.tokens_from_usage:
+        spread = spread_rel_u(log.requests, figures.window.start_s, figures.window.end_s)
+        return 1.0 if spread is None else spread
+    return _in_flight(log) / sqrt(6) / tokens
+
+
+def _systematic_rel_u(figures: WindowFigures, model: PowerModel) -> dict[str, float | None]:
+    """Return the systematic parts at the run's boundary; a meter's, where the figures come from one."""
+    if model.boundary != "node":
+        return {} if figures.energy.mean_w is None else model.systematic_rel_u(figures.energy.mean_w)
+    if figures.metered is None or figures.metered.mean_w is None or not figures.watts or model.meter is None:
+        return {}
+    gain = model.meter.gain_rel_u
+    parts = {"meter_gain": None if gain is None else gain * figures.metered.mean_w / figures.watts}
+    idle_w = 0.0 if model.profile is None else model.profile.metered_idle_std_w(model.node_share, model.allocation)
+    return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / figures.watts}
+
+
+def check_tokens(log: CellLog) -> TokenCheck:
+    """Compare the server's token counter over the whole cell, quiet to quiet, with the usage of its requests.
+
+    Completed usage <= counter difference <= completed usage plus the tokens unfinished requests asked for;
+    with nothing unfinished the two are equal.
+    """
+    completed = log.requests[log.requests["outcome"] == "completed"]
+    unfinished = log.requests[log.requests["outcome"] != "completed"]
+    usage, limit = int(completed["output_tok"].sum()), int(unfinished["output_tok_asked"].sum())
+    counter = growth_over_servers(log.server, "generation_tok")
+    if log.end_s is None or counter is None or log.tokens_from_usage:  # usage cannot check itself
+        return TokenCheck(counter_tok=None, usage_completed_tok=usage, unfinished_limit_tok=limit, consistent=None)
+    return TokenCheck(
+        counter_tok=counter,
+        usage_completed_tok=usage,
+        unfinished_limit_tok=limit,
+        consistent=usage <= round(counter) <= usage + limit,
+    )
+
+
+def count_requests(log: CellLog) -> RequestCount:
+    """Count the requests of a cell by outcome, first fills left out."""
+    outcomes = log.requests.loc[~log.requests["first_fill"], "outcome"].value_counts()
+    return RequestCount(
+        completed=int(outcomes.get("completed", 0)),
+        aborted=int(outcomes.get("aborted", 0)),
+        errors=int(outcomes.get("error", 0)),
+    )
+
+
+def served_length_ratio(log: CellLog) -> float | None:
+    """Return tokens served over tokens asked for, over completed requests: 1 where lengths were forced."""
+    completed = log.requests[log.requests["outcome"] == "completed"]
+    asked = int(completed["output_tok_asked"].sum())
+    return float(completed["output_tok"].sum()) / asked if asked else None
+
+
+def time_to_first_token(log: CellLog, window: Window) -> Latency:
+    """Return TTFT of the streamed requests due in the window, in seconds."""
+    probes = streamed_requests(log.requests, window.start_s, window.end_s)
+    return _latency(log, window, probes["ttft_s"], "ttft")
+
+
+def inter_token_latency(log: CellLog, window: Window) -> Latency:
+    """Return the mean time between tokens of each streamed request (TPOT), in seconds; one-token answers have none."""
+    probes = streamed_requests(log.requests, window.start_s, window.end_s)
+    return _latency(log, window, probes["itl_s"], "itl")
+
+
+def _latency(log: CellLog, window: Window, values_s: pd.Series[float], histogram: str) -> Latency:
+    seconds, count = growth(log, window, f"{histogram}_sum_s"), growth(log, window, f"{histogram}_count")
+    seen = latency_statistics(values_s)
+    return Latency(
+        p50_s=seen.p50_s,
+        p90_s=seen.p90_s,
+        p99_s=seen.p99_s,
+        mean_s=seen.mean_s,
+        probes=seen.n,
+        server_mean_s=seconds / count if seconds is not None and count else None,
+    )
+
+
+def gauge_mean(log: CellLog, window: Window, column: str) -> float | None:
+    """Return the mean of a gauge over all scrapes in the window, or ``None`` if the server does not tell."""
+    values = log.server.loc[log.server["t_mono_s"].between(window.start_s, window.end_s), column].dropna()
+    return float(values.mean()) if len(values) else None
+
+
+def growth(log: CellLog, window: Window, column: str) -> float | None:
+    """Return how much a counter grew over the window, summed over servers, or ``None`` if it is not exported."""
+    t_s, totals = sum_over_servers(log.server, column)
+    if not totals.size:
+        return None
+    at_start, at_end = np.interp([window.start_s, window.end_s], t_s, totals)
+    return float(at_end - at_start)
+
+
+def queue_share(log: CellLog, window: Window) -> float | None:
+    """Return the share of scrapes in the window in which some request was waiting."""
+    values = log.server.loc[log.server["t_mono_s"].between(window.start_s, window.end_s), "waiting"].dropna()
+    return float((values > 0).mean()) if len(values) else None
+
+
+def utilization_ratio(log: CellLog, window: Window) -> float | None:
+    """Return the mean GPU utilisation over devices and window, or ``None`` where the source does not tell."""
+    values = log.power.loc[log.power["t_mono_s"].between(window.start_s, window.end_s), "utilization_ratio"].dropna()
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,101 @@
+"""The energy of the multiplied cell over the plain one: over the pairs of a run and over repeated runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from estimator.paired import Z_95, Interval, common_ratio_rel_u, energy_exponent, paired_ratio
+from estimator.uncertainty import combine_relative
+from harness.analysis.measured import PowerModel
+from results.schema import CellResult, EnergyRatio, Verdict
+
+Pair = tuple[CellResult, CellResult]
+"""A plain cell and the multiplied one that was measured next to it."""
+
+
+def pairs_of(cells: Sequence[CellResult]) -> list[Pair]:
+    """Return the pairs of a run in order: in A B and in A B B A, the n-th plain with the n-th multiplied cell."""
+    plain = [cell for cell in cells if cell.role == "compared" and cell.multiplier == 1]
+    multiplied = [cell for cell in cells if cell.role == "compared" and cell.multiplier != 1]
+    return list(zip(plain, multiplied, strict=False))
+
+
+def energy_ratio(runs: Sequence[Sequence[CellResult]], model: PowerModel) -> EnergyRatio | None:
+    """Return the paired ratio of one run or of repeated ones, with its interval and the energy exponent.
+
+    Errors common to both cells cancel as far as they are common; the random ones remain. ``None`` without a pair.
+    """
+    pairs = [pairs_of(cells) for cells in runs]
+    flat = [pair for run in pairs for pair in run]
+    if not flat:
+        return None
+    verdicts = {cell.verdict for pair in flat for cell in pair}
+    worst: Verdict = "invalid" if "invalid" in verdicts else "suspect" if "suspect" in verdicts else "valid"
+    (plain, multiplied), random = flat[0], _random_rel_u(flat[0])
+    eq1 = None
+    if plain.predicted_wh_per_query and multiplied.predicted_wh_per_query:
+        eq1 = multiplied.predicted_wh_per_query.mean / plain.predicted_wh_per_query.mean
+    ratio = exponent = None
+    if worst != "invalid" and all(cell.wh_per_query for pair in flat for cell in pair):
+        energies = [[_energies(pair) for pair in run] for run in pairs]
+        common = _common_rel_u(flat[0], model)
+        within = combined_window_rel_u(flat[0])
+        ratio = paired_ratio(energies, None if common is None else within, common or 0.0)
+        if multiplied.mean_output_tok != plain.mean_output_tok:
+            exponent = energy_exponent(ratio, multiplied.mean_output_tok / plain.mean_output_tok)
+    return EnergyRatio(
+        multiplier=multiplied.multiplier,
+        measured=ratio.value if ratio else None,
+        verdict=worst,
+        measured_standard_uncertainty_rel=random if ratio else None,
+        measured_ci95=bounds(ratio),
+        pairs=len(flat),
+        interval_basis=ratio.basis if ratio else "unknown",
+        exponent=exponent.value if exponent else None,
+        exponent_ci95=bounds(exponent),
+        eq1=eq1,
+    )
+
+
+def bounds(interval: Interval | None) -> tuple[float, float] | None:
+    """Return the bounds of an interval, or ``None`` where it has none."""
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
+
+
+def combined_window_rel_u(cells: Sequence[CellResult]) -> float | None:
+    """Return the relative random error of a ratio of two cells' J/token as the normal one of the same 95% interval.
+
+    A window of few batches has an interval wider than 1.96 standard errors; so must a ratio of it. ``None`` where a
+    cell has no interval.
+    """
+    errors = []
+    for cell in cells:
+        if cell.joules_per_tok is None or cell.joules_per_tok_ci95 is None:
+            return None
+        low, high = cell.joules_per_tok_ci95
+        errors.append((high - low) / 2 / cell.joules_per_tok / Z_95)
+    return combine_relative(*errors)
+
+
+def _energies(pair: Pair) -> tuple[float, float]:
+    plain, multiplied = (cell.wh_per_query.mean if cell.wh_per_query else 0.0 for cell in pair)
+    return plain, multiplied
+
+
+def _random_rel_u(pair: Pair) -> float | None:
+    parts = [cell.wh_per_query.uncertainty_parts_rel.get("random") if cell.wh_per_query else None for cell in pair]
+    known = [part for part in parts if part is not None]
+    return combine_relative(*known) if len(known) == len(parts) else None
+
+
+def _common_rel_u(pair: Pair, model: PowerModel) -> float | None:
+    """Return what common errors leave in the ratio: nothing where one gain is all there is, ``None`` if unknown."""
+    plain_w, multiplied_w = (cell.gpu_watts or 0.0 for cell in pair)
+    if model.boundary != "node_modelled" or model.profile is None:
+        return 0.0
+    if model.source.gain_rel_u is None:
+        return None
+    gain_rel_u, share = model.source.gain_rel_u, model.node_share
+    return common_ratio_rel_u((plain_w, multiplied_w), gain_rel_u, model.profile, share, model.allocation)

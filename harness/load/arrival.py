@@ -1,0 +1,67 @@
+"""When requests are sent: whenever a slot frees, at random, or at the times of a recorded trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from estimator.lengths import LengthDistribution
+from harness.load.arrival_names import check_arrival, poisson_rate
+from harness.load.open_loop import MAX_IN_FLIGHT, Arrivals, poisson_arrivals, trace_arrivals
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The requests of a trace in the order they came: seconds, prompt and output tokens."""
+
+    due_s: tuple[float, ...]
+    input_tok: tuple[int, ...]
+    output_tok: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """``closed``, ``poisson:RATE`` (requests a second) or ``trace``; the latter two limit what is in flight."""
+
+    kind: str
+    rate_per_s: float | None = None
+    timeline: Timeline | None = None
+    max_in_flight: int = MAX_IN_FLIGHT
+
+    @property
+    def closed(self) -> bool:
+        """Return whether a request is sent whenever a slot frees."""
+        return self.kind == "closed"
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in the configuration."""
+        return self.kind if self.rate_per_s is None else f"{self.kind}:{self.rate_per_s:g}"
+
+    def queries(self, rng: np.random.Generator, lengths: LengthDistribution, client: int, clients: int) -> Arrivals:
+        """Return the share of the arrivals that falls to one client, in the order they are due.
+
+        Independent Poisson streams add up to one of the summed rate; of a trace every ``clients``-th request is its.
+        """
+        if self.rate_per_s is not None:
+            return poisson_arrivals(rng, self.rate_per_s / clients, lengths)
+        if self.timeline is not None:
+            whole = trace_arrivals(self.timeline.due_s, self.timeline.input_tok, self.timeline.output_tok)
+            return islice(whole, client, None, clients)
+        raise ValueError(f"the arrival {self.kind!r} has no times of its own")
+
+
+CLOSED = Arrival("closed")
+
+
+def parse_arrival(text: str) -> Arrival:
+    """Read ``closed``, ``poisson:RATE`` or ``trace``; raises ``ValueError`` for anything else.
+
+    >>> parse_arrival("poisson:2.5").rate_per_s
+    2.5
+    """
+    check_arrival(text)
+    rate_per_s = poisson_rate(text)
+    return Arrival(text) if rate_per_s is None else Arrival("poisson", rate_per_s)

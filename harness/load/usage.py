@@ -1,0 +1,61 @@
+"""Tokens over time where a server exports no counter: the usage of its requests, spread over the time each took. Pure.
+
+Rule: the tokens of a completed request come at a constant rate from its first event (streamed) or from its sending
+(not streamed: the time in the queue and of the prefill is not known) until its end. Over a window only the requests
+that straddle an edge are misplaced by this; in a steady state what one edge gains the other loses. Requests that did
+not complete have no known tokens, so such cells are drained.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def tokens_by(requests: pd.DataFrame, at_s: npt.ArrayLike) -> FloatArray:
+    """Return the output tokens made by each of the times ``at_s``, shape ``(n,)``, by the rule above."""
+    start_s, end_s, output_tok = _spans(requests)
+    times_s = np.asarray(at_s, dtype=float)
+    total = np.zeros_like(times_s)
+    for start, end, tokens in zip(start_s, end_s, output_tok, strict=True):
+        total += tokens * np.clip((times_s - start) / max(end - start, 1e-9), 0.0, 1.0)
+    return total
+
+
+def spread_rel_u(requests: pd.DataFrame, start_s: float, end_s: float) -> float | None:
+    """Return the relative standard uncertainty of a window's tokens that the rule brings, or ``None`` without tokens.
+
+    How much of a straddling request lies inside is taken as unknown: rectangular, independent between requests.
+    """
+    begins_s, ends_s, output_tok = _spans(requests)
+    in_window = float(np.diff(tokens_by(requests, [start_s, end_s]))[0])
+    if in_window <= 0:
+        return None
+    edges = np.array([(begins_s < edge) & (ends_s > edge) for edge in (start_s, end_s)])
+    return sqrt(float((edges * output_tok**2).sum()) / 12) / in_window
+
+
+def with_usage_tokens(server: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the scrapes of a cell with ``generation_tok`` filled in for every server that never exported it."""
+    filled: pd.DataFrame = server.copy()
+    for number, rows in server.groupby("server"):
+        if rows["generation_tok"].isna().all():
+            mine = requests[requests["server"] == number]
+            filled.loc[rows.index, "generation_tok"] = tokens_by(mine, rows["t_mono_s"].to_numpy(float))
+    return filled
+
+
+def lacks_counter(server: pd.DataFrame) -> bool:
+    """Return whether some server of a cell never exported its token counter."""
+    return bool(server.groupby("server")["generation_tok"].apply(lambda values: values.isna().all()).any())
+
+
+def _spans(requests: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+    done = requests[(requests["outcome"] == "completed") & requests["output_tok"].notna()]
+    starts = done["first_mono_s"].fillna(done["send_mono_s"])
+    return starts.to_numpy(float), done["end_mono_s"].to_numpy(float), done["output_tok"].to_numpy(float)

@@ -1,0 +1,162 @@
+"""What a sweep says: the curve from one request to saturation, the grid of lengths, and energy over length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from estimator.paired import Interval, fitted_exponent, independent_ratio
+from harness.analysis.pairs import bounds, combined_window_rel_u
+from harness.analysis.run import analyse_run, open_run
+from harness.analysis.saturation import PLATEAU_SHARE, Rung, what_binds
+from harness.studies.across import CLAIM, CLAIM_NOTE
+from results.schema import CellResult
+
+SWEEP_SCHEMA = "inference-energy/sweep/1"
+SWEEP_FILE = "sweep.json"
+SCATTER_NOTE = "the interval is of scatter about a straight line in logarithms: what a restart changes is not in it"
+
+
+def sweep_document(folder: Path) -> dict[str, Any]:
+    """Return everything a sweep says, made again from its run folder."""
+    reader, manifest = open_run(folder)
+    result = analyse_run(folder)
+    ladder = _last_attempts([cell for cell in result.cells if cell.role == "ladder"])
+    grid = _last_attempts([cell for cell in result.cells if cell.role == "grid"])
+    skipped = {event["cell"]: event["why"] for event in reader.events() if event["event"] == "cell_skipped"}
+    return {
+        "schema": SWEEP_SCHEMA,
+        "run": result.run.model_dump(mode="json"),
+        "config": manifest.config,
+        "ladder": _ladder(sorted(ladder, key=lambda cell: cell.concurrency)),
+        "grid": {
+            "cells": [_line(cell) for cell in grid],
+            "skipped": [{"cell": cell, "why": why} for cell, why in skipped.items()],
+            "energy_exponents": _exponents(grid),
+        },
+        "server_starts": sum(event["event"] == "resumed" for event in reader.events()) + 1,
+        "cut_short": [cell.name for cell in result.cells if "interrupted" in cell.reasons],
+    }
+
+
+def _last_attempts(cells: Sequence[CellResult]) -> list[CellResult]:
+    """Return the last measurement of each cell, in order; attempts that were cut short give way."""
+    kept: dict[tuple[str, int], CellResult] = {}
+    for cell in cells:
+        key = (cell.workload, cell.concurrency if cell.role == "ladder" else 0)
+        if "interrupted" not in cell.reasons:
+            kept[key] = cell
+    return list(kept.values())
+
+
+def _line(cell: CellResult) -> dict[str, Any]:
+    energy = cell.wh_per_query
+    return {
+        "cell": cell.name,
+        "workload": cell.workload,
+        "concurrency": cell.concurrency,
+        "mean_input_tok": cell.mean_input_tok,
+        "mean_output_tok": cell.mean_output_tok,
+        "tps_tok_per_s": cell.tps_tok_per_s,
+        "watts": cell.watts,
+        "gpu_watts": cell.gpu_watts,
+        "power_source": cell.power_source,
+        "boundary": cell.boundary,
+        "joules_per_tok": cell.joules_per_tok,
+        "joules_per_tok_ci95": cell.joules_per_tok_ci95,
+        "wh_per_query": energy.mean if energy else None,
+        "wh_per_query_boundary": energy.boundary if energy else None,
+        "standard_uncertainty_rel": energy.standard_uncertainty_rel if energy else None,
+        "binding": cell.binding,
+        "queue_share": cell.queue_share,
+        "kv_usage_ratio": cell.kv_usage_ratio,
+        "preemptions": cell.preemptions,
+        "verdict": cell.verdict,
+        "reasons": list(cell.reasons),
+    }
+
+
+def _ladder(cells: list[CellResult]) -> dict[str, Any] | None:
+    if not cells:
+        return None
+    usable = [cell for cell in cells if cell.verdict != "invalid" and cell.tps_tok_per_s]
+    return {
+        "workload": cells[0].workload,
+        "multiplier": cells[0].multiplier,
+        "cells": [_line(cell) for cell in cells],
+        "knee": _knee(usable),
+        "unsaturated_cost": _unsaturated_cost(usable),
+    }
+
+
+def _knee(cells: Sequence[CellResult]) -> dict[str, Any] | None:
+    """Return the smallest concurrency within 3% of the best throughput, and what ended the ladder of two or more."""
+    if len(cells) < 2:
+        return None
+    best = max(cell.tps_tok_per_s or 0.0 for cell in cells)
+    knee = next(cell for cell in cells if (cell.tps_tok_per_s or 0.0) >= PLATEAU_SHARE * best)
+    rungs = [
+        Rung(
+            cell.concurrency,
+            cell.tps_tok_per_s or 0.0,
+            cell.queue_share or 0.0,
+            kv_usage_ratio=cell.kv_usage_ratio,
+            preemptions=cell.preemptions,
+        )
+        for cell in cells
+    ]
+    return {
+        "concurrency": knee.concurrency,
+        "plateau_tps_tok_per_s": best,
+        "binds": what_binds(rungs, last_concurrency=cells[-1].concurrency),
+    }
+
+
+def _unsaturated_cost(cells: Sequence[CellResult]) -> dict[str, Any] | None:
+    """Return J/token with the fewest requests in flight over that at the best throughput."""
+    known = [cell for cell in cells if cell.joules_per_tok]
+    if len(known) < 2:
+        return None
+    fewest = known[0]
+    best = max(known, key=lambda cell: cell.tps_tok_per_s or 0.0)
+    ratio = independent_ratio(
+        [best.joules_per_tok or 0.0], [fewest.joules_per_tok or 0.0], combined_window_rel_u((fewest, best))
+    )
+    return {
+        "concurrency": fewest.concurrency,
+        "saturated_concurrency": best.concurrency,
+        "joules_per_tok_ratio": ratio.value,
+        "ci95": bounds(ratio),
+        "interval": "random errors within the two windows alone",
+        "boundary": best.boundary,
+        "power_source": best.power_source,
+        "reference": {"low": CLAIM[0], "high": CLAIM[1], "note": CLAIM_NOTE},
+    }
+
+
+def _exponents(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """Return d ln E / d ln L over the outputs at each input length that has two or more of them."""
+    exponents = []
+    usable = [cell for cell in cells if cell.verdict != "invalid" and cell.wh_per_query]
+    for input_tok in sorted({cell.mean_input_tok for cell in usable}):
+        row = [cell for cell in usable if cell.mean_input_tok == input_tok]
+        if len({cell.mean_output_tok for cell in row}) < 2:
+            continue
+        fit = fitted_exponent(
+            [cell.mean_output_tok for cell in row], [cell.wh_per_query.mean for cell in row if cell.wh_per_query]
+        )
+        exponents.append(_exponent_line(input_tok, row, fit))
+    return exponents
+
+
+def _exponent_line(input_tok: float, row: Sequence[CellResult], fit: Interval) -> dict[str, Any]:
+    return {
+        "input_tok": input_tok,
+        "output_tok": sorted(cell.mean_output_tok for cell in row),
+        "exponent": fit.value,
+        "ci95": bounds(fit),
+        "n": fit.n,
+        "power_source": row[0].power_source,
+        "note": SCATTER_NOTE if fit.low is not None else "two lengths have no scatter to take an interval from",
+    }

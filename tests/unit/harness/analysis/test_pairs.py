@@ -1,0 +1,92 @@
+"""Pairs, sweeps and limits in the analysis of runs made by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.pairs import energy_ratio, pairs_of
+from harness.analysis.run import analyse_run, open_run, power_model
+from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, SyntheticRun
+
+NODE_W = 0.25 * 1600 + 1.22 * 400
+
+
+def wh(cell):
+    """Energy of a query: the node's watts over the rate of both servers, times the output length; PUE cancels."""
+    return NODE_W / (2 * cell.rate) * cell.output_tok
+
+
+def analysed(folder, *cells, **definition):
+    run = SyntheticRun(cells)
+    for event in run.events:
+        if event["event"] == "cell_start":
+            event["definition"] |= definition
+    return analyse_run(run.write(folder))
+
+
+def abba():
+    """A B B A, with the second visits 4% and 2% slower."""
+    return (
+        PLAIN,
+        MULTIPLIED,
+        replace(MULTIPLIED, name="8x-2", start_s=300.0, rate=MULTIPLIED.rate * 0.96),
+        replace(PLAIN, name="1x-2", start_s=400.0, rate=PLAIN.rate * 0.98),
+    )
+
+
+def test_pairs_in_abba_are_the_nth_plain_with_the_nth_multiplied_cell(tmp_path):
+    result = analysed(tmp_path / "run", *abba())
+    assert [(a.name, b.name) for a, b in pairs_of(result.cells)] == [("1x", "8x"), ("1x-2", "8x-2")]
+
+
+def test_the_ratio_of_abba_is_the_geometric_mean_with_students_t_of_its_two_pairs(tmp_path):
+    ratio = analysed(tmp_path / "run", *abba()).energy_ratio
+    first, second = (math.log(wh(b) / wh(a)) for a, b in ((abba()[0], abba()[1]), (abba()[3], abba()[2])))
+    half = 12.7062 * abs(first - second) / 2
+    mean = (first + second) / 2
+    assert ratio.measured == pytest.approx(math.exp(mean), rel=1e-6)
+    assert ratio.measured_ci95 == pytest.approx((math.exp(mean - half), math.exp(mean + half)), rel=1e-4)
+    assert (ratio.pairs, ratio.interval_basis) == (2, "between_pairs")
+
+
+def test_the_exponent_is_the_ratios_logarithm_to_the_base_of_the_lengths(tmp_path):
+    ratio = analysed(tmp_path / "run", PLAIN, MULTIPLIED).energy_ratio
+    assert ratio.measured == pytest.approx(16, rel=1e-6)  # 8 times the tokens at half the rate
+    assert ratio.exponent == pytest.approx(math.log(16) / math.log(8), rel=1e-6)
+    assert ratio.interval_basis == "within_windows"
+
+
+def test_repeated_runs_give_the_interval_between_runs(tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    results = [
+        analysed(folders[0], PLAIN, MULTIPLIED),
+        analysed(folders[1], PLAIN, replace(MULTIPLIED, rate=MULTIPLIED.rate / 1.1)),
+    ]
+    model = power_model(open_run(folders[0])[1])
+    ratio = energy_ratio([result.cells for result in results], model)
+    assert ratio.measured == pytest.approx(16 * math.sqrt(1.1), rel=1e-6)
+    assert (ratio.pairs, ratio.interval_basis) == (2, "between_runs")
+
+
+def test_cells_of_a_sweep_are_listed_but_make_no_pair(tmp_path):
+    cells = (replace(PLAIN, role="ladder"), replace(MULTIPLIED, role="grid"))
+    result = analysed(tmp_path / "run", *cells)
+    assert [cell.role for cell in result.cells] == ["ladder", "grid"]
+    assert result.energy_ratio is None
+
+
+@pytest.mark.parametrize(("role", "unproven"), [("ladder", False), ("grid", True), ("compared", True)])
+def test_only_a_ladder_may_be_unsaturated(tmp_path, role, unproven):
+    result = analysed(tmp_path / "run", replace(PLAIN, role=role), plateau_tps_tok_per_s=None)
+    assert ("saturation_unproven" in result.cells[0].reasons) is unproven
+
+
+@pytest.mark.parametrize(
+    ("binds", "gain", "suspect"),
+    [("max_num_seqs", 0.2, True), ("max_num_seqs", 0.01, False), ("compute_or_bandwidth", None, False)],
+)
+def test_a_batch_limit_that_holds_throughput_down_makes_a_cell_suspect(tmp_path, binds, gain, suspect):
+    result = analysed(tmp_path / "run", PLAIN, binds=binds, doubling_gain_rel=gain)
+    (cell,) = result.cells
+    assert ("config_limited" in cell.reasons, cell.verdict != "valid") == (suspect, suspect)

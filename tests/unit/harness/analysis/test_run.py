@@ -1,0 +1,234 @@
+import json
+import math
+
+import pytest
+
+from harness.analysis.run import analyse_run
+from harness.errors import StoreError
+from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, PUE, SyntheticRun
+
+GPU_W = 2 * 200.0
+NODE_W = 0.25 * 1600 + 1.22 * GPU_W  # two of eight GPUs bear a quarter of the offset
+TPS = 2 * 400.0
+PREDICTED_WH = 1.2 * 2.0 * 110 / 1000 / 3.6
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return analyse_run(SyntheticRun().write(tmp_path_factory.mktemp("runs") / "run"))
+
+
+@pytest.fixture(scope="module")
+def cell(result):
+    return result.cells[0]
+
+
+@pytest.fixture(scope="module")
+def gpu_result(tmp_path_factory):
+    run = SyntheticRun()
+    run.manifest |= {"boundary": "gpu", "node_profile": None, "node_share": 1.0}
+    run.prediction["cells"] = {}
+    return analyse_run(run.write(tmp_path_factory.mktemp("runs") / "gpu"))
+
+
+def test_a_sound_cell_is_valid_and_one_shorter_than_its_requests_is_suspect(result):
+    # Little's law: 16 requests of 800 tokens at 400 tok/s take 32 s each, and the window is 26 s.
+    assert [(cell.name, cell.verdict, cell.reasons) for cell in result.cells] == [
+        ("1x", "valid", ()),
+        ("8x", "suspect", ("window_too_short",)),
+    ]
+
+
+def test_the_window_goes_from_the_end_of_the_warm_up_to_the_end_of_the_load(cell):
+    assert (cell.window.start_mono_s, cell.window.end_mono_s, cell.window.duration_s) == (106.0, 132.0, 26.0)
+    assert cell.window.ended == "precision_reached"
+    assert set(cell.window.changes) == {"throughput", "power", "kv_usage"}
+    assert all(change.rel == pytest.approx(0, abs=1e-6) for change in cell.window.changes.values())
+    # Little's law: 16 requests of 100 tokens at 800 tok/s take 2 s each.
+    assert cell.window.mean_requests == pytest.approx(26 / 2)
+
+
+def test_throughput_and_power_are_those_of_both_servers_and_both_devices(cell):
+    assert cell.tps_tok_per_s == pytest.approx(TPS, rel=1e-9)
+    assert cell.gpu_watts == pytest.approx(GPU_W, rel=1e-9)
+    assert cell.watts == pytest.approx(NODE_W, rel=1e-9)
+    assert (cell.energy_method, cell.power_source, cell.boundary) == ("counter", "nvml", "node_modelled")
+
+
+def test_energy_per_token_is_power_over_throughput(cell):
+    assert cell.joules_per_tok == pytest.approx(NODE_W / TPS, rel=1e-9)
+    low, high = cell.joules_per_tok_ci95
+    assert low <= cell.joules_per_tok <= high
+    assert high - low == pytest.approx(0, abs=1e-6)
+
+
+def test_energy_per_query_is_energy_per_token_times_mean_length_times_pue(cell):
+    energy = cell.wh_per_query
+    assert energy.mean_without_pue == pytest.approx(NODE_W / TPS * 100 / 3600)
+    assert energy.mean == pytest.approx(PUE * NODE_W / TPS * 100 / 3600)
+    assert (energy.pue, energy.pue_source) == (PUE, "measured, given with --pue")
+    assert energy.boundary == "node_modelled x PUE"
+
+
+def test_the_median_query_is_the_median_length_at_the_mean_energy_per_token(cell):
+    assert cell.wh_per_query.p50 == pytest.approx(cell.wh_per_query.mean * 80 / 100)
+    assert cell.wh_per_query.p50_rule.startswith("allocated")
+
+
+def test_the_uncertainty_is_that_of_the_sensor_and_of_the_node_model(cell):
+    parts = cell.wh_per_query.uncertainty_parts_rel
+    offset_w, slope_w = 0.25 * 170, GPU_W * 0.05
+    node_w = math.sqrt(offset_w**2 + slope_w**2 - 2 * 0.8 * offset_w * slope_w)
+    assert set(parts) == {"random", "sensor_gain", "node_model", "clock_edges", "token_count"}
+    assert parts["random"] == pytest.approx(0, abs=1e-6)
+    assert parts["sensor_gain"] == pytest.approx(0.03 * 1.22 * GPU_W / NODE_W)
+    assert parts["node_model"] == pytest.approx(node_w / NODE_W)
+    assert cell.wh_per_query.standard_uncertainty_rel == pytest.approx(
+        math.hypot(parts["sensor_gain"], parts["node_model"], parts["clock_edges"], parts["token_count"])
+    )
+
+
+def test_the_edges_of_the_window_are_known_to_a_step_of_each_counter(cell):
+    # The difference of two rectangular errors of half width h has the variance 2 h^2 / 3.
+    parts = cell.wh_per_query.uncertainty_parts_rel
+    assert parts["clock_edges"] == pytest.approx(math.sqrt(2 * 0.1**2 / 3) / 26)
+    assert parts["token_count"] == pytest.approx(math.sqrt(2 * 8**2 / 3) / (800 * 26))
+
+
+def test_the_interval_of_a_querys_energy_holds_all_errors_together(cell):
+    energy = cell.wh_per_query
+    low, high = energy.ci95
+    assert low < energy.mean < high
+    # A rectangular gain is narrower than a Gaussian of its standard uncertainty; the node's part is Gaussian.
+    assert (high - low) / 2 / energy.mean == pytest.approx(1.96 * energy.standard_uncertainty_rel, rel=0.05)
+
+
+def test_at_the_gpu_boundary_there_is_neither_node_nor_pue(gpu_result):
+    cell = gpu_result.cells[0]
+    assert cell.watts == cell.gpu_watts == pytest.approx(GPU_W)
+    assert cell.wh_per_query.mean == pytest.approx(GPU_W / TPS * 100 / 3600)
+    assert cell.wh_per_query.mean == cell.wh_per_query.mean_without_pue
+    assert (cell.wh_per_query.boundary, cell.wh_per_query.pue) == ("gpu", 1.0)
+    assert set(cell.wh_per_query.uncertainty_parts_rel) == {"random", "sensor_gain", "clock_edges", "token_count"}
+    assert cell.wh_per_query.uncertainty_parts_rel["sensor_gain"] == pytest.approx(0.03)
+    assert (cell.ratio, cell.split, cell.predicted_wh_per_query) == (None, None, None)
+
+
+def test_the_ratio_splits_into_the_terms_of_equation_1(cell):
+    assert cell.predicted_wh_per_query.mean == pytest.approx(PREDICTED_WH)
+    assert cell.ratio == pytest.approx(cell.wh_per_query.mean / PREDICTED_WH)
+    split = cell.split
+    assert split.power == pytest.approx(math.log(NODE_W / 2000))
+    assert split.length == pytest.approx(math.log(100 / 110))
+    assert split.tps == pytest.approx(math.log(1000 / TPS))
+    assert split.pue == pytest.approx(math.log(PUE / 1.2))
+    assert split.power + split.length + split.tps + split.pue == pytest.approx(math.log(cell.ratio))
+    assert split.total == pytest.approx(math.log(cell.ratio))
+
+
+def test_the_multiplied_cell_over_the_plain_one_is_the_energy_ratio(result):
+    # Half the throughput and eight times the length: sixteen times the energy; predicted were twice.
+    assert (MULTIPLIED.rate, MULTIPLIED.output_tok) == (PLAIN.rate / 2, 8 * PLAIN.output_tok)
+    ratio = result.energy_ratio
+    assert (ratio.multiplier, ratio.measured, ratio.eq1) == (8.0, pytest.approx(16), pytest.approx(2))
+    assert ratio.measured_standard_uncertainty_rel == pytest.approx(0, abs=1e-6)
+
+
+def test_a_run_of_one_cell_has_no_energy_ratio(tmp_path):
+    assert analyse_run(SyntheticRun((PLAIN,)).write(tmp_path / "run")).energy_ratio is None
+
+
+def test_latencies_are_those_of_the_probes_sent_in_the_window(cell):
+    assert (cell.ttft_s.p50_s, cell.ttft_s.probes) == (pytest.approx(0.3), 5)
+    assert (cell.itl_s.p50_s, cell.itl_s.probes) == (pytest.approx(0.03), 5)
+
+
+def test_the_servers_own_latencies_are_differences_over_the_window(cell):
+    # Over the whole cell the mean time to first token would be (3 x 1 + 29 x 0.25) / 32 s.
+    assert cell.ttft_s.server_mean_s == pytest.approx(0.25)
+    assert cell.itl_s.server_mean_s == pytest.approx(0.02)
+
+
+def test_gauges_are_means_over_the_window_and_counters_grow_over_all_of_it(cell):
+    assert cell.gpu_utilization_ratio == pytest.approx(0.8)
+    assert cell.kv_usage_ratio == pytest.approx(0.5, abs=0.002)
+    assert cell.preemptions == pytest.approx(2 * 26)
+    assert cell.queue_share == 0
+
+
+def test_requests_are_counted_without_first_fills(cell):
+    assert PLAIN.generated_tok == 25_600
+    assert cell.requests.model_dump() == {"completed": 256 - 16, "aborted": 0, "errors": 0}
+
+
+def test_the_token_check_is_exact_when_everything_drained(cell):
+    assert cell.tokens.model_dump() == {
+        "counter_tok": 25_600, "usage_completed_tok": 25_600, "unfinished_limit_tok": 0, "consistent": True,
+    }  # fmt: skip
+
+
+def test_loaded_idle_is_the_mean_power_between_its_events(result):
+    idle = result.idle
+    assert (idle.duration_s, idle.gpu_watts, idle.reasons) == (20.0, pytest.approx(150), ())
+    assert idle.watts == pytest.approx(400 + 1.22 * 150)
+    assert (idle.boundary, idle.power_source) == ("node_modelled", "nvml")
+
+
+def test_the_summary_says_which_run_this_is_and_what_to_know_before_using_it(result):
+    assert (result.run.id, result.run.model, result.run.node_profile) == ("made-up", "test/model", "eight-gpus")
+    assert result.run.prediction == "a made-up model"
+    assert result.run.labels == ("made by hand", "a label of the prediction")
+
+
+def test_analysing_twice_gives_the_same_document(tmp_path):
+    folder = SyntheticRun().write(tmp_path / "run")
+    first, second = (json.dumps(analyse_run(folder).to_json(), allow_nan=False) for _ in range(2))
+    assert first == second
+
+
+def test_calibration_cells_are_kept_apart_and_need_no_proof_of_saturation(tmp_path):
+    run = SyntheticRun(
+        (PLAIN, type(PLAIN)("calibration-0", start_s=200.0, role="calibration", workload="fixed:50x100"))
+    )
+    for event in run.events:
+        event.get("definition", {})["plateau_tps_tok_per_s"] = None
+    found = analyse_run(run.write(tmp_path / "run"))
+    assert [(cell.name, cell.verdict) for cell in found.calibration_cells] == [("calibration-0", "valid")]
+    assert [(cell.name, cell.reasons) for cell in found.cells] == [("1x", ("saturation_unproven",))]
+
+
+def test_a_queue_that_never_empties_proves_saturation(tmp_path):
+    run = SyntheticRun((PLAIN,))
+    run.events[2]["definition"]["plateau_tps_tok_per_s"] = None
+    for row in run.server:
+        row["waiting"] = 3.0
+    found = analyse_run(run.write(tmp_path / "run")).cells[0]
+    assert (found.queue_share, found.verdict) == (1.0, "valid")
+
+
+def test_a_run_of_another_version_is_refused(tmp_path):
+    run = SyntheticRun((PLAIN,))
+    run.manifest["schema"] = "inference-energy/manifest/2"
+    with pytest.raises(StoreError, match="manifest/1"):
+        analyse_run(run.write(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("prediction.json", "{"),
+        ("prediction.json", '{"schema": "inference-energy/prediction/2"}'),
+        ("events.jsonl", '{"event": broken}\n'),
+        ("power/part-00000.parquet", "PAR1"),
+    ],
+)
+def test_a_damaged_run_is_refused_with_the_file_that_is_damaged(tmp_path, file, content):
+    folder = SyntheticRun((PLAIN,)).write(tmp_path / "run")
+    (folder / file).write_text(content)
+    with pytest.raises(StoreError, match="cannot read the run"):
+        analyse_run(folder)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"no manifest\.json"):
+        analyse_run(tmp_path)

@@ -1,0 +1,176 @@
+"""The window rule on records whose ramps, drifts and troubles are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.analysis.steady import (
+    AUTOCORRELATION_TOO_LONG,
+    COHORTS_IN_STEP,
+    DRIFT,
+    LEVEL_SHIFT,
+    NO_STEADY_STATE,
+    PRECISION_NOT_REACHED,
+    RAMP_NOT_OVER,
+    RATE_COLLAPSES,
+    STEADINESS_UNPROVEN,
+    WINDOW_TOO_SHORT,
+    Record,
+    choose_window,
+)
+from tests.unit.harness.synthetic_record import JOULES, KV, TOK, TRUE_JOULES_PER_TOK, Condition, record_of, rule, study
+
+N = 600
+T = np.arange(N)
+
+
+def noisy(seed, shape=1.0, kv_shape=None, sd_rel=0.005):
+    """Five minutes of white noise about the given shape, of which power shows a third."""
+    rng = np.random.default_rng(seed)
+    shape = shape * np.ones(N)
+    noise = rng.normal(1, sd_rel, (3, N))
+    kv_shape = shape if kv_shape is None else kv_shape
+    return record_of(TOK * shape * noise[0], JOULES * (2 + shape) / 3 * noise[1], KV * kv_shape * noise[2])
+
+
+def test_a_steady_cell_ends_at_the_first_look_without_objections():
+    window = choose_window(noisy(1), rule())
+    assert (window.ended, window.reasons) == ("precision_reached", ())
+    assert window.end_s in (20.0, 40.0, 80.0, 160.0)
+    assert window.start_s < 0.1 * window.end_s
+    assert window.joules_per_tok.ratio == pytest.approx(TRUE_JOULES_PER_TOK, rel=0.002)
+    assert set(window.changes) == {"throughput", "power", "kv_usage"}
+
+
+@pytest.mark.parametrize("length_s", [5, 15, 30])
+def test_the_window_starts_after_a_linear_ramp(length_s):
+    ramp = np.minimum(1.0, 0.2 + 0.8 * T * 0.5 / length_s)
+    window = choose_window(noisy(2, ramp), rule())
+    assert window.reasons == ()
+    assert window.start_s >= 0.97 * length_s
+    assert window.joules_per_tok.ratio == pytest.approx(TRUE_JOULES_PER_TOK, rel=0.005)
+
+
+@pytest.mark.parametrize("constant_s", [2, 5, 10])
+def test_the_window_starts_where_an_exponential_ramp_has_faded(constant_s):
+    window = choose_window(noisy(3, 1 - 0.6 * np.exp(-T * 0.5 / constant_s)), rule())
+    assert window.reasons == ()
+    assert 0.6 * math.exp(-window.start_s / constant_s) < 0.02
+
+
+def test_a_ramp_of_kv_usage_alone_is_seen_too():
+    window = choose_window(noisy(4, 1.0, np.minimum(1.0, T / 60)), rule())
+    assert window.reasons == ()
+    assert window.start_s >= 29
+
+
+@pytest.mark.parametrize("step", [-0.5, -0.1, 0.1, 1.0])
+def test_the_window_starts_after_a_level_shift_that_the_log_outlasts(step):
+    window = choose_window(noisy(5, np.where(T < 80, 1.0, 1 + step)), rule(min_window_s=100.0))
+    assert window.reasons == ()
+    assert window.start_s >= 39.5
+
+
+SWINGING = 1 + 0.3 * np.sign(np.sin(2 * np.pi * (T + 0.5) / 40))
+SAWTOOTH = 2 * ((T % 40) + 0.5) / 40
+STORMS = np.where((T % 97) < 12, 0.2, 1.0)
+REFUSED = {
+    "a drift of a tenth": (1 + 0.1 * T / N, None, rule(min_window_s=150.0), {DRIFT}),
+    "a drift down by a third": (1 - 0.33 * T / N, None, rule(), {DRIFT}),
+    "a drift of kv usage alone": (np.ones(N), 1 + 0.5 * T / N, rule(min_window_s=299.0), {DRIFT}),
+    "a ramp as long as the log": (0.2 + 0.8 * T / N, None, rule(), {DRIFT, RAMP_NOT_OVER}),
+    "a level shift late in the log": (np.where(T < 400, 1.0, 1.2), None, rule(min_window_s=250.0), {LEVEL_SHIFT}),
+    "cohorts in step, in rate and memory": (SWINGING, SAWTOOTH, rule(20.0), {COHORTS_IN_STEP}),
+    "cohorts in step, in memory alone": (np.ones(N), SAWTOOTH, rule(20.0), {COHORTS_IN_STEP}),
+    "preemption storms": (STORMS, STORMS, rule(min_window_s=75.0), {RATE_COLLAPSES}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_steady_state_is_refused_with_its_reason(name):
+    shape, kv_shape, asked, expected = REFUSED[name]
+    for seed in range(5):
+        window = choose_window(noisy(10 + seed, shape, kv_shape), asked)
+        assert window.ended == "budget_spent"
+        assert expected | {NO_STEADY_STATE} <= set(window.reasons)
+
+
+@pytest.mark.parametrize("rise", [-0.04, 0.0, 0.01, 0.03, 0.2])
+def test_the_change_is_the_rise_of_a_line_over_its_mean(rise):
+    # r0 (1 + rise * t / T) rises by r0 * rise, and its mean is r0 (1 + rise / 2).
+    shape = 1 + rise * (T + 0.5) / N
+    window = choose_window(record_of(TOK * shape), rule(min_window_s=300.0))
+    share = (window.last - window.first) / N
+    middle = 1 + rise * (window.first + window.last) / 2 / N
+    assert window.changes["throughput"].change == pytest.approx(rise * share / middle, rel=0.02, abs=1e-9)
+    # The part of the ramp that the rule leaves out makes the change in the rest smaller, not smaller than the bound.
+    assert (DRIFT in window.reasons) == (abs(rise * share / middle) > 0.02)
+
+
+def test_too_noisy_a_cell_keeps_its_figure_and_says_what_was_not_shown():
+    window = choose_window(noisy(20, sd_rel=0.2), rule())
+    assert set(window.reasons) == {STEADINESS_UNPROVEN, PRECISION_NOT_REACHED}
+    assert window.ended == "budget_spent"
+    assert window.joules_per_tok.half_width_rel > 0.02
+
+
+def test_requests_longer_than_a_sixth_of_the_window_make_it_too_short():
+    assert WINDOW_TOO_SHORT in choose_window(noisy(21), rule(request_s=60.0)).reasons
+    assert WINDOW_TOO_SHORT not in choose_window(noisy(21), rule(request_s=45.0)).reasons
+
+
+def test_slow_wandering_needs_thirty_autocorrelation_times():
+    window = choose_window(Condition(0.98, False, 0.02, 8).record(np.random.default_rng(22)), rule())
+    assert AUTOCORRELATION_TOO_LONG in window.reasons
+    assert window.autocorrelation_s > 10
+
+
+def test_the_decision_does_not_depend_on_what_was_logged_after_it():
+    whole = noisy(23)
+    window = choose_window(whole, rule())
+    for later in (1, 7, 50):
+        kept = slice(window.last + 1 + later)
+        partial = Record(whole.t_s[kept], whole.tokens[kept], whole.kv_usage[kept], whole.interval_joules)
+        assert choose_window(partial, rule()) == window
+
+
+def test_looks_come_at_doubling_lengths_only():
+    ends = [
+        window.end_s
+        for seed in range(40)
+        if (window := choose_window(noisy(seed, sd_rel=0.02), rule())).ended == "precision_reached"
+    ]
+    assert ends
+    assert set(ends) <= {20.0, 40.0, 80.0, 160.0}
+
+
+def test_warm_up_and_load_stop_bound_the_window():
+    window = choose_window(noisy(24), rule(earliest_s=30.2, latest_s=47.7, min_window_s=30.0))
+    assert (window.start_s, window.end_s) == (30.5, 47.5)
+    assert (window.ended, WINDOW_TOO_SHORT in window.reasons) == ("budget_spent", True)
+
+
+def test_without_joules_the_budget_is_spent_and_throughput_is_still_judged():
+    window = choose_window(record_of(TOK * np.random.default_rng(25).normal(1, 0.005, N)), rule())
+    assert (window.ended, window.joules_per_tok, set(window.changes)) == ("budget_spent", None, {"throughput"})
+
+
+def test_a_server_that_generates_nothing_has_no_change_and_no_figure():
+    window = choose_window(record_of(np.zeros(N), np.full(N, JOULES)), rule())
+    assert (window.changes, window.joules_per_tok, window.mean_requests) == ({}, None, 0.0)
+
+
+@pytest.mark.parametrize("latest_s", [-1.0, 0.0, 0.5])
+def test_fewer_than_three_scrapes_are_no_window(latest_s):
+    assert choose_window(noisy(26), rule(latest_s=latest_s)) is None
+    assert choose_window(record_of(np.empty(0)), rule()) is None
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+@pytest.mark.parametrize("ramp", [False, True])
+def test_the_interval_covers_the_truth_with_stopping_included(phi, ramp):
+    """The full study is ``make soak``. A coverage of 90% would show as less than 80% of 80 runs once in 300 tries."""
+    found = study(Condition(phi, ramp, 0.02, 100), runs=80, seed=3)
+    assert found.covered >= 0.80
+    assert found.answered >= 0.90
