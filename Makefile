@@ -30,8 +30,10 @@ $(VENV)/.ready-$(STACK): locks/$(STACK).txt pyproject.toml
 stress: setup
 	$(BIN)/harness stress --multiplier 15
 
+# Tests with a real server want the machine to themselves; the others mostly wait, three at a time.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not server"
+	$(BIN)/python -m pytest -m server
 
 check: setup
 	$(BIN)/ruff check .
