@@ -85,7 +85,12 @@ LEVERS: Mapping[str, Lever] = MappingProxyType(
                 "acceptance depends on the text: on random tokens it is not that of production",
             ),
             Lever("batch-limit", ("server.--max-num-seqs", "server.--max-num-batched-tokens"), _SERVING),
-            Lever("prefix-caching", ("server.--enable-prefix-caching", "server.--no-enable-prefix-caching"), _SERVING),
+            Lever(
+                "prefix-cache",
+                ("server.--enable-prefix-caching", "server.--no-enable-prefix-caching"),
+                None,
+                "the paper gives prefix caching no range of its own: it is part of serving's 1.5-5 (section 3, ii)",
+            ),
             Lever(
                 "power-cap",
                 ("devices.power_limit_w",),

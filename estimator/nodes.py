@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
 from estimator.names import unknown_name_error
@@ -60,11 +62,22 @@ class NodeProfile(BaseModel):
     p_idle_kw: PositiveFloat = Field(description="power of the whole node without load in kW")
     offset_kw: NonNegativeFloat = Field(description="power of the whole node that does not follow its GPUs in kW")
     slope: PositiveFloat = Field(description="watts of the node per watt of its GPUs")
-    u_offset_kw: NonNegativeFloat = Field(description="standard uncertainty of offset_kw in kW")
-    u_slope: NonNegativeFloat = Field(description="standard uncertainty of slope")
+    u_offset_kw: NonNegativeFloat | None = Field(description="standard uncertainty of offset_kw in kW; null if unknown")
+    u_slope: NonNegativeFloat | None = Field(description="standard uncertainty of slope; null if unknown")
     u_idle_kw: NonNegativeFloat | None = Field(None, description="standard uncertainty of p_idle_kw in kW, if known")
-    correlation: Annotated[float, Field(ge=-1, le=1, description="correlation of offset_kw and slope")]
+    correlation: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        description="correlation of offset_kw and slope; null if their uncertainties are unknown"
+    )
+    calibrated_gpu_uuids: tuple[str, ...] = Field(
+        (), description="GPUs whose own sensors the slope was fitted against, so that it holds their gain"
+    )
     source: str = Field(min_length=1, description="where the figures come from")
+
+    @model_validator(mode="after")
+    def _known_together(self) -> NodeProfile:
+        if len({value is None for value in (self.u_offset_kw, self.u_slope, self.correlation)}) > 1:
+            raise ValueError("u_offset_kw, u_slope and correlation must be known together or not at all")
+        return self
 
     def share(self, gpus_used: int) -> float:
         """Return ``gpus_used`` as a share of the node's GPUs; raises ValueError outside 1 to all of them."""
@@ -79,12 +92,33 @@ class NodeProfile(BaseModel):
         """
         return share * self.offset_kw * 1000 + self.slope * gpu_sum_w + self.allocated_idle_w(share, allocation)
 
-    def node_watts_std(self, gpu_sum_w: float, share: float = 1.0) -> float:
-        """Return the standard uncertainty in W of ``node_watts`` from offset and slope (JCGM 100, eq. 16)."""
-        from_offset_w = share * self.u_offset_kw * 1000
-        from_slope_w = gpu_sum_w * self.u_slope
-        variance = from_offset_w**2 + from_slope_w**2 + 2 * self.correlation * from_offset_w * from_slope_w
+    def node_watts_std(self, gpu_sum_w: float, share: float = 1.0) -> float | None:
+        """Return the standard uncertainty in W of ``node_watts`` from offset and slope, or None where unknown.
+
+        >>> round(load_profile("hgx-h100").node_watts_std(4000))
+        120
+        """
+        return self.model_std(share * 1000, gpu_sum_w)
+
+    def model_std(self, per_offset_kw: float, per_slope: float) -> float | None:
+        """Return the standard uncertainty of what changes this much per kW of offset and per unit of slope.
+
+        JCGM 100, eq. 16, with their correlation. None where the model's uncertainties are unknown.
+        """
+        if self.u_offset_kw is None or self.u_slope is None or self.correlation is None:
+            return None
+        by_offset, by_slope = per_offset_kw * self.u_offset_kw, per_slope * self.u_slope
+        variance = by_offset**2 + by_slope**2 + 2 * self.correlation * by_offset * by_slope
         return math.sqrt(max(variance, 0.0))
+
+    def gpu_gain_rel_u(self, sensor_rel_u: float | None, gpu_uuids: Collection[str]) -> float | None:
+        """Return the relative standard uncertainty that the gain of the GPUs' sensors brings to ``node_watts``.
+
+        Fitted against these very sensors, the slope is that of the node over their gain, and the two cancel: then it
+        is 0. Some of the calibrated GPUs alone need not have the gain of all of them.
+        """
+        fitted_against = bool(self.calibrated_gpu_uuids) and set(gpu_uuids) == set(self.calibrated_gpu_uuids)
+        return 0.0 if fitted_against else sensor_rel_u
 
     def allocated_idle_w(self, share: float, allocation: Allocation) -> float:
         """Return the idle power in W that an allocation adds to the node power of ``share`` of the GPUs.
@@ -96,23 +130,22 @@ class NodeProfile(BaseModel):
 
         >>> node = load_profile("hgx-h100")
         >>> [round(node.node_watts(2400, 0.5, rule)) for rule in ("share", "marginal", "whole")]
-        [3728, 2378, 5078]
+        [3728, 2453, 5003]
         """
         return self._idle_weight(share, allocation) * self.p_idle_kw * 1000
 
     def allocated_idle_std_w(self, share: float, allocation: Allocation) -> float | None:
         """Return the standard uncertainty in W of ``allocated_idle_w``, or None where the idle power's is unknown."""
-        weight = abs(self._idle_weight(share, allocation))
-        if weight == 0:
-            return 0.0
-        return None if self.u_idle_kw is None else weight * self.u_idle_kw * 1000
+        return self._idle_std_w(self._idle_weight(share, allocation))
 
     def metered_idle_std_w(self, share: float, allocation: Allocation) -> float | None:
         """Return the standard uncertainty in W that idle power brings to ``metered_watts``, or None where unknown."""
-        weight = abs(self._idle_weight(share, allocation) - self._idle_weight(share, "whole"))
+        return self._idle_std_w(self._idle_weight(share, allocation) - self._idle_weight(share, "whole"))
+
+    def _idle_std_w(self, weight: float) -> float | None:
         if weight == 0:
             return 0.0
-        return None if self.u_idle_kw is None else weight * self.u_idle_kw * 1000
+        return None if self.u_idle_kw is None else abs(weight) * self.u_idle_kw * 1000
 
     @staticmethod
     def _idle_weight(share: float, allocation: Allocation) -> float:
@@ -124,7 +157,7 @@ class NodeProfile(BaseModel):
         The rest of the node is taken to idle. Nothing is modelled where all GPUs are used and the allocation is not
         ``marginal``, or where it is ``whole``.
 
-        >>> load_profile("hgx-h100").metered_watts(5078, 0.5)
+        >>> load_profile("hgx-h100").metered_watts(5003, 0.5)
         3728.0
         """
         return meter_w + self.allocated_idle_w(share, allocation) - self.allocated_idle_w(share, "whole")

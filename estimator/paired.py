@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 from estimator.nodes import Allocation, NodeProfile
 
 Z_95 = 1.959963984540054
+CANCELS = 1e-9
 
 Basis = Literal["between_runs", "between_pairs", "within_windows", "unknown"]
 """Where an interval comes from: runs on servers started anew, pairs on one start, or the windows of one pair."""
@@ -36,7 +37,9 @@ class Interval:
 
 
 def paired_ratio(
-    pairs_by_run: Sequence[Sequence[tuple[float, float]]], random_rel_u: float | None = None, common_rel_u: float = 0.0
+    pairs_by_run: Sequence[Sequence[tuple[float, float]]],
+    random_rel_u: float | None = None,
+    common_rel_u: float | None = 0.0,
 ) -> Interval:
     """Return the ratio B / A of pairs (A, B) with its 95% interval.
 
@@ -44,7 +47,8 @@ def paired_ratio(
     interval is Student's t over the runs' log-ratios, with one run of several pairs over its pairs. With a single
     pair it is normal with ``random_rel_u``, the relative standard uncertainty within the two windows, and knows
     nothing of what differs between runs. ``common_rel_u`` is what the errors that all pairs share leave in the
-    ratio; it is added in quadrature. Raises ValueError without a pair, or for a value that is not positive.
+    ratio; it is added in quadrature, and without it (``None``) no scatter bounds the ratio. Raises ValueError without
+    a pair, or for a value that is not positive.
 
     >>> paired = paired_ratio([[(1.0, 10.0)], [(2.0, 20.2)], [(1.5, 14.9)]])
     >>> round(paired.value, 2), round(paired.low, 2), round(paired.high, 2), paired.basis
@@ -62,13 +66,17 @@ def paired_ratio(
 
 
 def independent_ratio(
-    before: Sequence[float], after: Sequence[float], random_rel_u: float | None = None, common_rel_u: float = 0.0
+    before: Sequence[float],
+    after: Sequence[float],
+    random_rel_u: float | None = None,
+    common_rel_u: float | None = 0.0,
 ) -> Interval:
     """Return the ratio after / before of repeated runs that no pairing ties together, with its 95% interval.
 
     With two or more runs on both sides it is Welch's interval of the difference of mean logarithms; with a single
-    run on either side it is normal with ``random_rel_u``, which knows nothing of what differs between runs. Raises
-    ValueError for an empty side or a value that is not positive.
+    run on either side, or runs that do not differ at all, it is normal with ``random_rel_u``, which knows nothing of
+    what differs between runs. ``common_rel_u`` is as in ``paired_ratio``. Raises ValueError for an empty side or a
+    value that is not positive.
 
     >>> ratio = independent_ratio([100.0, 102.0], [200.0, 202.0])
     >>> round(ratio.value, 3), ratio.basis
@@ -84,8 +92,8 @@ def independent_ratio(
         return _exponentiated(_normal_interval(difference, random_rel_u), common_rel_u)
     parts = np.array([first.var(ddof=1) / first.size, second.var(ddof=1) / second.size])
     total = float(parts.sum())
-    if total == 0:
-        return _exponentiated(Interval(difference, difference, difference, first.size + second.size, "between_runs"), 0)
+    if total == 0:  # no scatter at all: the runs say nothing of what differs between them
+        return _exponentiated(_normal_interval(difference, random_rel_u), common_rel_u)
     dof = total**2 / float(np.sum(parts**2 / np.array([first.size - 1, second.size - 1])))
     half = float(stdtrit(dof, 0.975)) * math.sqrt(total)
     interval = Interval(difference, difference - half, difference + half, first.size + second.size, "between_runs")
@@ -174,27 +182,61 @@ def repeated(values: Sequence[float], within_rel_u: Sequence[float]) -> Repeated
 
 def common_ratio_rel_u(
     gpu_w: tuple[float, float],
-    gain_rel_u: float,
+    gain_rel_u: float | None,
     profile: NodeProfile | None = None,
     share: float = 1.0,
     allocation: Allocation = "share",
-) -> float:
+) -> float | None:
     """Return what sensor gain and node model leave in the ratio of two powers at the node, relative and standard.
 
-    Both powers share gain, offset and slope. At the GPU boundary (no ``profile``) the gain cancels whole; at the node
-    ln((a + b P_2) / (a + b P_1)) keeps the difference of the sensitivities (JCGM 100, eq. 16).
+    Both powers share gain, offset, slope and idle power. At the GPU boundary (no ``profile``) the gain cancels whole;
+    at the node ln(P_2 / P_1) keeps the difference of the sensitivities (JCGM 100, eq. 16). ``None`` where the
+    uncertainty of one that does not cancel is unknown.
 
-    >>> common_ratio_rel_u((500.0, 500.0), 0.03)
+    >>> common_ratio_rel_u((500.0, 900.0), 0.03)
     0.0
     """
     if profile is None:
         return 0.0
     first_w, second_w = (profile.node_watts(watts, share, allocation) for watts in gpu_w)
-    by_offset = share * 1000 * (1 / second_w - 1 / first_w) * profile.u_offset_kw
-    by_slope = (gpu_w[1] / second_w - gpu_w[0] / first_w) * profile.u_slope
-    by_gain = profile.slope * (gpu_w[1] / second_w - gpu_w[0] / first_w) * gain_rel_u
-    model = by_offset**2 + by_slope**2 + 2 * profile.correlation * by_offset * by_slope
-    return math.sqrt(max(0.0, model) + by_gain**2)
+    inverse, per_slope = 1 / second_w - 1 / first_w, gpu_w[1] / second_w - gpu_w[0] / first_w
+    model = profile.model_std(share * 1000 * inverse, per_slope)
+    idle_w = profile.allocated_idle_std_w(share, allocation)
+    return _combined(model, _left(inverse, idle_w), _left(profile.slope * per_slope, gain_rel_u))
+
+
+def metered_ratio_rel_u(
+    charged_w: tuple[float, float],
+    gain_rel_u: float | None,
+    profile: NodeProfile | None = None,
+    share: float = 1.0,
+    allocation: Allocation = "share",
+) -> float | None:
+    """Return what a node meter's gain and idle power leave in the ratio of two charged powers, relative and standard.
+
+    What is charged is the reading less idle power that an allocation leaves to others: P = M - w * P_idle. Where
+    nothing is taken off (w = 0) the gain cancels whole, known or not. ``None`` where what does not cancel is unknown.
+
+    >>> metered_ratio_rel_u((3000.0, 5000.0), None)
+    0.0
+    """
+    taken_w = 0.0 if profile is None else -profile.metered_watts(0.0, share, allocation)
+    if profile is None or taken_w == 0:
+        return 0.0
+    inverse, idle_w = 1 / charged_w[1] - 1 / charged_w[0], profile.metered_idle_std_w(share, allocation)
+    return _combined(_left(inverse, idle_w), _left(inverse * taken_w, gain_rel_u))
+
+
+def _left(sensitivity: float, u: float | None) -> float | None:
+    """Return what an error leaves in a ratio: nothing where it cancels, known or not."""
+    if abs(sensitivity) < CANCELS:
+        return 0.0
+    return None if u is None else sensitivity * u
+
+
+def _combined(*parts: float | None) -> float | None:
+    known = [part for part in parts if part is not None]
+    return math.hypot(*known) if len(known) == len(parts) else None
 
 
 def _log_ratio(pair: tuple[float, float]) -> float:
@@ -216,8 +258,8 @@ def _normal_interval(log_value: float, random_rel_u: float | None) -> Interval:
     return Interval(log_value, log_value - half, log_value + half, 1, "within_windows")
 
 
-def _exponentiated(log: Interval, common_rel_u: float) -> Interval:
-    if log.low is None or log.high is None:
-        return Interval(math.exp(log.value), None, None, log.n, log.basis)
+def _exponentiated(log: Interval, common_rel_u: float | None) -> Interval:
+    if log.low is None or log.high is None or common_rel_u is None:
+        return Interval(math.exp(log.value), None, None, log.n, "unknown")
     half = math.hypot((log.high - log.low) / 2, Z_95 * common_rel_u)
     return Interval(math.exp(log.value), math.exp(log.value - half), math.exp(log.value + half), log.n, log.basis)

@@ -17,7 +17,7 @@ _SCALE_FLOOR_REL = 1e-4
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a series from the start to the end of a window, relative to its mean, and its error.
+    """The change of a series from the start to the end of a window, and its error in the same unit.
 
     ``standard_error`` has ``dof`` degrees of freedom (Student-t).
     """
@@ -110,19 +110,31 @@ def _mser(blocks: FloatArray) -> FloatArray:
 
 
 def relative_change(values: FloatArray, n_batches: int) -> Change:
-    """Return the change across a series of shape ``(n,)`` by a straight line, relative to its mean.
-
-    The line goes through the means of ``n_batches`` contiguous batches of nearly equal size; its error is that of
-    least squares with ``n_batches - 2`` degrees of freedom, and holds for batches much longer than the
-    autocorrelation time. Raises ValueError for fewer than 3 batches or a mean that is not positive.
+    """Return ``linear_change`` relative to the mean of the series; raises ValueError where that is not positive.
 
     >>> rising = relative_change(np.linspace(99, 101, 1000), 10)
     >>> round(rising.change, 3), rising.inside(0.02), rising.inside(0.03)
     (0.02, False, True)
     """
     mean = float(values.mean())
-    if n_batches < 3 or mean <= 0:
-        raise ValueError(f"a change needs 3 batches and a positive mean, not {n_batches} and {mean}")
+    if mean <= 0:
+        raise ValueError(f"a relative change needs a positive mean, not {mean}")
+    change = linear_change(values, n_batches)
+    return Change(change.change / mean, change.standard_error / mean, change.dof)
+
+
+def linear_change(values: FloatArray, n_batches: int) -> Change:
+    """Return the change across a series of shape ``(n,)`` by a straight line, in the unit of its values.
+
+    The line goes through the means of ``n_batches`` contiguous batches of nearly equal size; its error is that of
+    least squares with ``n_batches - 2`` degrees of freedom, and holds for batches much longer than the
+    autocorrelation time. Raises ValueError for fewer than 3 batches.
+
+    >>> round(linear_change(np.linspace(99, 101, 1000), 10).change, 3)
+    2.002
+    """
+    if n_batches < 3:
+        raise ValueError(f"a change needs 3 batches, not {n_batches}")
     edges = np.linspace(0, values.size, n_batches + 1).round().astype(int)
     means = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
     middle = (edges[1:] + edges[:-1]) / 2
@@ -131,7 +143,7 @@ def relative_change(values: FloatArray, n_batches: int) -> Change:
     slope = float(centred @ means) / spread
     residual = means - means.mean() - slope * centred
     error = np.sqrt(float(residual @ residual) / (n_batches - 2) / spread)
-    return Change(slope * values.size / mean, float(error) * values.size / mean, n_batches - 2)
+    return Change(slope * values.size, float(error) * values.size, n_batches - 2)
 
 
 def detrended(values: FloatArray) -> FloatArray:

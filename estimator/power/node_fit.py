@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri, stdtrit
 
 from estimator.nodes import NodeProfile
 
@@ -63,7 +64,8 @@ class NodeFit:
     """A fitted node model. Covariances are of (offset in W, slope), shape (2, 2).
 
     ``random_cov`` comes from the scatter of the readings or, where it is larger, from the points' distance to the
-    line; ``meter_cov`` from the meter's gain, and is None where that is unknown.
+    line, ``misfit_w``, widened for its few degrees of freedom; ``meter_cov`` from the meter's gain, and is None where
+    that is unknown. What follows from both is then unknown too.
     """
 
     offset_w: float
@@ -75,24 +77,30 @@ class NodeFit:
     levels: tuple[LevelMean, ...]
 
     @property
-    def cov(self) -> FloatArray:
-        """Return the whole covariance, as far as it is known."""
-        return self.random_cov if self.meter_cov is None else self.random_cov + self.meter_cov
+    def u_offset_w(self) -> float | None:
+        """Standard uncertainty of the offset in W, None where the meter's accuracy is unknown."""
+        return None if self.meter_cov is None else math.sqrt(self.random_cov[0, 0] + self.meter_cov[0, 0])
 
     @property
-    def u_offset_w(self) -> float:
-        """Standard uncertainty of the offset in W."""
-        return math.sqrt(self.cov[0, 0])
+    def u_slope(self) -> float | None:
+        """Standard uncertainty of the slope, None where the meter's accuracy is unknown."""
+        return None if self.meter_cov is None else math.sqrt(self.random_cov[1, 1] + self.meter_cov[1, 1])
 
     @property
-    def u_slope(self) -> float:
-        """Standard uncertainty of the slope."""
-        return math.sqrt(self.cov[1, 1])
+    def correlation(self) -> float | None:
+        """Correlation of offset and slope, None where the meter's accuracy is unknown."""
+        if self.meter_cov is None:
+            return None
+        cov = self.random_cov + self.meter_cov
+        return float(np.clip(cov[0, 1] / math.sqrt(cov[0, 0] * cov[1, 1]), -1, 1))
 
     @property
-    def correlation(self) -> float:
-        """Correlation of offset and slope."""
-        return float(np.clip(self.cov[0, 1] / (self.u_offset_w * self.u_slope), -1, 1))
+    def u_idle_w(self) -> float | None:
+        """Standard uncertainty of ``idle_w``, None where the meter's accuracy is unknown."""
+        if self.meter_cov is None:
+            return None
+        gain_rel_u = math.sqrt(self.meter_cov[1, 1]) / self.slope
+        return math.hypot(max(level.u_w for level in self.levels if level.level == 0), gain_rel_u * self.idle_w)
 
     @property
     def idle_w(self) -> float:
@@ -104,9 +112,11 @@ def fit_node(stretches: Sequence[Stretch], meter_gain_rel_u: float | None = None
     """Fit offset and slope by least squares through the means of the stretches.
 
     The standard error of a mean is that of batch means, widened for what correlation is left between batches and
-    never less than the meter's step allows. ``meter_gain_rel_u``, a relative standard uncertainty, scales offset
-    and slope together (JCGM 100, F.2.4.5). Raises ValueError where the readings cannot give a line: too few levels
-    or readings, no idle, levels that lie too close or leave one point to decide, a meter that does not follow.
+    never less than the meter's step allows. Points further from the line than that have the error of ordinary least
+    squares, as the Gaussian one with the same 95% interval as Student's t. ``meter_gain_rel_u``, a relative standard
+    uncertainty, scales offset and slope together (JCGM 100, F.2.4.5). Raises ValueError where the readings cannot give
+    a line: too few levels or readings, no idle, levels that lie too close or leave one point to decide, a meter that
+    does not follow.
 
     >>> t = np.arange(60.0)
     >>> loads = [(0, 500.0), (1, 2000.0), (2, 3500.0), (3, 5000.0)]
@@ -127,7 +137,7 @@ def fit_node(stretches: Sequence[Stretch], meter_gain_rel_u: float | None = None
     freedom = gpu_w.size - 2
     misfit_w = math.sqrt(float(residual_w @ residual_w) / freedom)
     u_w = np.array([mean_error_w(stretch, slope) for stretch in stretches])
-    random_cov = (solve * np.maximum(u_w, misfit_w) ** 2) @ solve.T
+    random_cov = (solve * np.maximum(u_w, misfit_w * _as_gaussian(freedom)) ** 2) @ solve.T
     beta = np.array([offset_w, slope])
     drift_w = [_drift_w(stretch, slope) for stretch in stretches]
     columns = (gpu_w, node_w, u_w, drift_w, residual_w, leverage)
@@ -169,6 +179,11 @@ def mean_error_w(stretch: Stretch, slope: float) -> float:
     rho = 0.0 if variance == 0 else float(deviation[1:] @ deviation[:-1]) / float(deviation @ deviation)
     rho = min(max(rho, 0.0), 0.9)
     return math.hypot(math.sqrt(variance * (1 + rho) / (1 - rho)), _step_w(stretch.node_w) / math.sqrt(12))
+
+
+def _as_gaussian(degrees_of_freedom: int) -> float:
+    """Return by how much Student's 95% interval is wider than the Gaussian one."""
+    return float(stdtrit(degrees_of_freedom, 0.975) / ndtri(0.975))
 
 
 def _drift_w(stretch: Stretch, slope: float) -> float:
@@ -227,12 +242,12 @@ def _refuse_leverage(stretches: Sequence[Stretch], leverage: FloatArray) -> None
 
 def fitted_profile(
     fit: NodeFit, *, name: str, gpu_name: str, gpu_count: int, gpu_limit_w: float | None, p_max_kw: float | None,
-    source: str,
+    source: str, calibrated_gpu_uuids: Sequence[str] = (),
 ) -> NodeProfile:  # fmt: skip
     """Return a node profile with the fitted line, for nodes whose GPUs have exactly this NVML name.
 
-    Without ``p_max_kw`` it is the line at ``gpu_limit_w`` on every GPU. Raises ValueError where neither is known
-    and for a negative offset.
+    Without ``p_max_kw`` it is the line at ``gpu_limit_w`` on every GPU. ``calibrated_gpu_uuids`` are the GPUs whose
+    own sensors gave the GPU power. Raises ValueError where the maximum power is not known and for a negative offset.
     """
     if fit.offset_w < 0:
         raise ValueError(
@@ -242,9 +257,6 @@ def fitted_profile(
         if gpu_limit_w is None:
             raise ValueError("the node's maximum power is unknown: neither P_max nor the GPUs' power limit is given")
         p_max_kw = round((fit.offset_w + fit.slope * gpu_count * gpu_limit_w) / 1000, 4)
-    idle = [level for level in fit.levels if level.level == 0]
-    meter_rel_u = 0.0 if fit.meter_cov is None else math.sqrt(fit.meter_cov[1, 1]) / fit.slope
-    u_idle_w = math.hypot(max(level.u_w for level in idle), meter_rel_u * fit.idle_w)
     return NodeProfile(
         name=name,
         simulated=False,
@@ -255,9 +267,10 @@ def fitted_profile(
         p_idle_kw=fit.idle_w / 1000,
         offset_kw=fit.offset_w / 1000,
         slope=fit.slope,
-        u_offset_kw=fit.u_offset_w / 1000,
+        u_offset_kw=None if fit.u_offset_w is None else fit.u_offset_w / 1000,
         u_slope=fit.u_slope,
-        u_idle_kw=u_idle_w / 1000,
+        u_idle_kw=None if fit.u_idle_w is None else fit.u_idle_w / 1000,
         correlation=fit.correlation,
+        calibrated_gpu_uuids=tuple(calibrated_gpu_uuids),
         source=source,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import ConfigError, NodeError
@@ -14,6 +16,8 @@ HWMON = Path("/sys/class/hwmon")
 NODE_METER = "power_meter"
 """The hwmon name of the ACPI power meter: the one sensor that is a whole node's by its definition."""
 
+_INPUT, _OUTPUT = re.compile(r"pin\d*"), re.compile(r"pout\d*")
+"""Labels of what PMBus supplies draw and of what they deliver."""
 _CHANNEL = re.compile(r"power(\d+)_(?:average|input)")
 _PER_MICRO = 1e-6
 
@@ -100,10 +104,11 @@ class HwmonSource:
 
 
 def open_hwmon(choice: str = "", folder: Path = HWMON) -> HwmonSource:
-    """Open the channels called ``NAME`` or ``NAME/LABEL``; with no choice, the ACPI power meter.
+    """Open the channels called ``NAME`` or ``NAME/LABEL`` (``*`` matches any text); with no choice, the ACPI meter.
 
-    Raises ``NodeError`` where nothing matches or a chosen sensor does not answer, and ``ConfigError`` where a
-    choice is needed.
+    Channels of that name on several chips, such as two power supplies, are added up. Raises ``NodeError`` where
+    nothing matches or a chosen sensor does not answer, and ``ConfigError`` where a choice is needed or what was chosen
+    would count the same watts twice.
     """
     channels = _channels(folder)
     if not channels:
@@ -118,13 +123,33 @@ def open_hwmon(choice: str = "", folder: Path = HWMON) -> HwmonSource:
             fix="choose with hwmon:NAME or hwmon:NAME/LABEL",
         )  # fmt: skip
     name, _, label = (choice or NODE_METER).partition("/")
-    chosen = [channel for channel in channels if channel.chip == name and label in ("", channel.label)]
+    chosen = [channel for channel in channels if channel.chip == name and fnmatchcase(channel.label, label or "*")]
     if not chosen:
         raise NodeError(f"There is no hwmon power sensor called {choice}.", why=f"this machine has {listed}")
+    _refuse_overlap(chosen, bare=not label)
     for sample in (channel.read() for channel in chosen):
         if sample.power_w is None and sample.energy_j is None:
             raise NodeError(f"The hwmon sensor {sample.uuid} does not answer.", why=sample.error or "")
     return HwmonSource(chosen)
+
+
+def _refuse_overlap(chosen: Sequence[_Channel], *, bare: bool) -> None:
+    """Raise ``ConfigError`` for channels of one chip that may hold the same watts.
+
+    That is what a supply draws beside what it delivers, and, chosen by the chip's name alone, any of its channels with
+    labels of their own: one may be the sum of others.
+    """
+    for folder in dict.fromkeys(channel.folder for channel in chosen):
+        labels = [channel.label for channel in chosen if channel.folder == folder]
+        both = any(map(_INPUT.fullmatch, labels)) and any(map(_OUTPUT.fullmatch, labels))
+        if both or (bare and len(set(labels)) > 1):
+            chip = chosen[0].chip
+            named = ", ".join(f"{chip}/{label}" for label in dict.fromkeys(filter(None, labels)))
+            raise ConfigError(
+                f"hwmon:{chip} would add up channels that may hold the same watts.",
+                why="a supply's output comes out of its input" if both else "one may be the sum of others",
+                fix=f"choose by label what carries the whole node, of {named}; * matches any text",
+            )
 
 
 def _channels(folder: Path) -> list[_Channel]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from estimator.nodes import NodeProfile
@@ -76,6 +77,7 @@ def calibrate_node(options: CalibrationOptions, say: Callable[[str], None]) -> d
         profile = fitted_profile(
             fit, name=options.name or options.out.stem, gpu_name=gpu_name, gpu_count=gpu_count,
             gpu_limit_w=gpu_limit_w, p_max_kw=options.p_max_kw, source=_source(record, fit),
+            calibrated_gpu_uuids=[gpu.uuid for gpu in record.gpus],
         )  # fmt: skip
     except ValueError as error:
         raise MeasurementError(
@@ -83,7 +85,7 @@ def calibrate_node(options: CalibrationOptions, say: Callable[[str], None]) -> d
             fix=f"load the node in clearly different steps and measure longer; the readings are in {record_path}",
         ) from error  # fmt: skip
     _write(options.out, profile.to_yaml())
-    notes = (*record.notes, *_notes(fit, options, profile))
+    notes = (*record.notes, *_notes(fit, options, profile, record_path))
     return _document(options, record, fit, profile, notes) | {"record": str(record_path), "profile": str(options.out)}
 
 
@@ -132,23 +134,32 @@ def _gpus(options: CalibrationOptions, gpus: tuple[DeviceIdentity, ...]) -> tupl
 
 
 def _source(record: _Record, fit: NodeFit) -> str:
-    accuracy = "not known and not included" if fit.meter_cov is None else "included"
+    accuracy = (
+        f"unknown, and so are the uncertainties, of which scatter and misfit alone are {_scatter(fit)}"
+        if fit.meter_cov is None
+        else "included in the uncertainties"
+    )
     return (
         f"harness calibrate-node: least squares through {len(fit.levels)} steady levels of {record.gpu_source} against "
-        f"{record.meter}; the meter's accuracy is {accuracy} in the uncertainties, and the gain of the GPUs' own "
-        "sensors is part of the slope"
+        f"{record.meter}; the meter's accuracy is {accuracy}; the gain of the GPUs' own sensors is part of the slope"
     )
 
 
-def _notes(fit: NodeFit, options: CalibrationOptions, profile: NodeProfile) -> list[str]:
+def _scatter(fit: NodeFit) -> str:
+    u_offset_w, u_slope = np.sqrt(np.diag(fit.random_cov))
+    return f"{u_offset_w:.0f} W of the offset and {u_slope:.4f} of the slope"
+
+
+def _notes(fit: NodeFit, options: CalibrationOptions, profile: NodeProfile, record_path: Path) -> list[str]:
     notes = []
     if fit.meter_cov is None:
         notes.append(
-            "the meter's accuracy is unknown: the uncertainties hold scatter and misfit only (--meter-accuracy)"
+            "the meter's accuracy is unknown, so every Wh/query through this profile has an unknown uncertainty: give "
+            f"it with --meter-accuracy, now or later with --from {record_path}"
         )
     if options.p_max_kw is None:
         notes.append(f"P_max = {profile.p_max_kw:.2f} kW is the line at the GPUs' power limit, not a measurement")
-    if fit.slope + 2 * fit.u_slope < 1:
+    if fit.slope + 2 * (fit.u_slope or math.sqrt(fit.random_cov[1, 1])) < 1:
         notes.append("the slope is below 1: the meter misses a part of the GPUs' power, or one of the sensors is off")
     notes += [
         f"level {level.level} drifted by {level.drift_w:.0f} W beside its GPUs: settle or measure longer"
@@ -180,6 +191,7 @@ def _document(
         "degrees_of_freedom": fit.degrees_of_freedom,
         "misfit_w": fit.misfit_w,
         "idle_w": fit.idle_w,
+        "u_idle_w": fit.u_idle_w,
         "p_max_kw": profile.p_max_kw,
         "levels": [asdict(level) for level in fit.levels],
         "notes": list(notes),

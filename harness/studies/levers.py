@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from estimator.levers import ANY, Lever, find_lever, lever_of
-from estimator.paired import Z_95, Interval, common_ratio_rel_u, independent_ratio
-from estimator.uncertainty import batch_means_ratio, combine_relative
+from estimator.paired import Z_95, Interval, independent_ratio
+from estimator.uncertainty import combine_relative
 from harness.analysis.boundaries import NodeShare
-from harness.analysis.celllog import CellLog, read_cells, sum_over_servers
 from harness.analysis.differences import Difference, differences
-from harness.analysis.pairs import bounds, combined_window_rel_u
+from harness.analysis.measured import PowerModel
+from harness.analysis.pairs import bounds, combined_window_rel_u, common_rel_u
 from harness.analysis.run import analyse_run, open_run, power_model
 from harness.errors import ConfigError
 from harness.repeats import REPEATS_FILE, run_folders
 from harness.studies.described import described
-from results.schema import CellResult, Manifest
+from results.schema import Boundary, CellResult, Manifest, RunResult
 
 LEVER_SCHEMA = "inference-energy/lever/1"
 ALPHA_NOTE = (
@@ -30,10 +28,9 @@ ALPHA_NOTE = (
     "stands for both because it holds the node's power constant"
 )
 SINGLE_RUN_NOTE = (
-    "one run on a side: the interval is of random errors within windows and knows nothing of what a restart changes; "
-    "measure with --repeats"
+    "one run on a side: the interval is of errors within windows and knows nothing of what a restart changes, nor of "
+    "drift between the runs, which nothing interleaves; measure with --repeats"
 )
-MAX_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -43,21 +40,19 @@ class Side:
     folder: Path
     manifest: Manifest
     runs: tuple[tuple[CellResult, ...], ...]
-    tps_rel_u: dict[str, float | None]
-    """Relative error of TPS by cell name, of the first run."""
     labels: tuple[str, ...]
 
     @property
-    def node(self) -> NodeShare:
-        """Return how the runs charge the node to their GPUs."""
-        return power_model(self.manifest).node
+    def model(self) -> PowerModel:
+        """Return how the runs' power readings become joules."""
+        return power_model(self.manifest)
 
 
 @dataclass(frozen=True)
 class Lift:
     """The boundary both sides are set at, and the node through which GPU joules get there."""
 
-    boundary: str
+    boundary: Boundary
     node: NodeShare
     gain_rel_u: float | None
     note: str = ""
@@ -69,15 +64,9 @@ class Lift:
         lifted_w = None if cell.gpu_watts is None else self.node.modelled_w(cell.gpu_watts)
         return lifted_w / cell.tps_tok_per_s if lifted_w and cell.tps_tok_per_s else None
 
-    def common_rel_u(self, watts: Sequence[float | None]) -> float | None:
+    def common_rel_u(self, cells: tuple[CellResult, CellResult]) -> float | None:
         """Return what gain and node model leave in a ratio of two energies, or ``None`` where that is unknown."""
-        first, second = (value or 0.0 for value in watts)
-        if self.boundary != "node_modelled" or self.node.profile is None:
-            return 0.0
-        if self.gain_rel_u is None:
-            return None
-        node = self.node
-        return common_ratio_rel_u((first, second), self.gain_rel_u, node.profile, node.share, node.allocation)
+        return common_rel_u(cells, self.boundary, self.node, self.gain_rel_u)
 
 
 def lever_document(first: Path, second: Path, name: str) -> dict[str, Any]:
@@ -89,7 +78,7 @@ def lever_document(first: Path, second: Path, name: str) -> dict[str, Any]:
     a, b = _side(first), _side(second)
     lever, settings = _pulled(name, a, b)
     lift = common_boundary(a, b)
-    cells = [_cell(key, a, b, lift, lever) for key in _shared_cells(a, b)]
+    cells = [_cell(key, a, b, lift, lever) for key in shared_cells(a, b)]
     notes = [ALPHA_NOTE, *filter(None, (lever.note, lift.note))]
     if min(len(a.runs), len(b.runs)) < 2:
         notes.append(SINGLE_RUN_NOTE)
@@ -110,25 +99,14 @@ def lever_document(first: Path, second: Path, name: str) -> dict[str, Any]:
 
 def _side(folder: Path) -> Side:
     folders = run_folders(folder) if (folder / REPEATS_FILE).is_file() else [folder]
-    results = [analyse_run(each) for each in folders]
-    reader, manifest = open_run(folders[0])
-    errors = {log.definition.name: _tps_rel_u(log, results[0].cells) for log in read_cells(reader)}
+    return side_of(folder, folders, [analyse_run(each) for each in folders])
+
+
+def side_of(folder: Path, folders: Sequence[Path], results: Sequence[RunResult]) -> Side:
+    """Return one side of a comparison from its analysed runs, which share everything but their start."""
+    _, manifest = open_run(folders[0])
     labels = tuple(label for result in results for label in result.run.labels)
-    return Side(folder, manifest, tuple(result.cells for result in results), errors, labels)
-
-
-def _tps_rel_u(cell_log: CellLog, cells: Sequence[CellResult]) -> float | None:
-    """Return the relative error of a cell's TPS as the normal one of its 95% interval, from batches of its window."""
-    cell = next((each for each in cells if each.name == cell_log.definition.name), None)
-    if cell is None or cell.window is None:
-        return None
-    t_s, tokens = sum_over_servers(cell_log.server, "generation_tok")
-    inside = (t_s >= cell.window.start_mono_s) & (t_s <= cell.window.end_mono_s)
-    seconds, new_tok = np.diff(t_s[inside]), np.diff(tokens[inside])
-    if seconds.size < 4 or new_tok.sum() <= 0:
-        return None
-    rate = batch_means_ratio(new_tok, seconds, min(MAX_BATCHES, seconds.size // 2))
-    return rate.half_width_95 / Z_95 / rate.ratio
+    return Side(folder, manifest, tuple(result.cells for result in results), labels)
 
 
 def _pulled(name: str, a: Side, b: Side) -> tuple[Lever, tuple[Difference, ...]]:
@@ -163,27 +141,39 @@ def _pulled(name: str, a: Side, b: Side) -> tuple[Lever, tuple[Difference, ...]]
 def common_boundary(a: Side, b: Side) -> Lift:
     """Return the boundary for both: their own, or the modelled node where one side has joules of its GPUs alone.
 
-    Raises ``ConfigError`` where one side is metered and the other is not, or the node profiles differ.
+    Raises ``ConfigError`` where one side is metered and the other is not, or meters or node profiles differ.
     """
-    here, there, gain = a.manifest.boundary, b.manifest.boundary, a.manifest.power.gain_rel_u
-    nodes = [side.node for side in (a, b) if side.node.profile is not None]
+    here, there = a.manifest.boundary, b.manifest.boundary
+    nodes = [side.model.node for side in (a, b) if side.model.profile is not None]
     if len(nodes) == 2 and nodes[0] != nodes[1]:
         raise ConfigError(
             "the runs have different node profiles, shares of the node or allocations",
             why="part of a difference in joules would be that of the profiles",
             fix="measure both with one --node-profile",
         )
+    if here == there == "node" and _metered_by(a) != _metered_by(b):
+        raise ConfigError(
+            "the runs were metered differently",
+            why="part of a difference in joules would be that of the meters",
+            fix="measure both with one --node-meter",
+        )
     if here == there:
-        return Lift(here, a.node, gain)
+        return Lift(here, a.model.node, a.model.gain_rel_u)
     if {here, there} != {"gpu", "node_modelled"} or not nodes:
         raise ConfigError(
             f"the boundaries differ: {here} and {there}",
             why="joules of different hardware cannot be set beside each other",
             fix="measure both at one --boundary",
         )
-    profile = nodes[0].profile
-    note = f"joules of the GPUs alone are lifted through the node profile {profile.name if profile else 'unknown'}"
-    return Lift("node_modelled", nodes[0], gain, note)
+    modelled = a.model if here == "node_modelled" else b.model
+    name = "unknown" if modelled.profile is None else modelled.profile.name
+    note = f"joules of the GPUs alone are lifted through the node profile {name}"
+    return Lift("node_modelled", modelled.node, modelled.gain_rel_u, note)
+
+
+def _metered_by(side: Side) -> tuple[str, tuple[str, ...]] | None:
+    meter = side.model.meter
+    return None if meter is None else (meter.name, meter.device_uuids)
 
 
 Key = tuple[str, float, str]
@@ -193,19 +183,30 @@ def _key(cell: CellResult) -> Key:
     return cell.workload, cell.multiplier, cell.role if cell.role != "ladder" else f"ladder at {cell.concurrency}"
 
 
-def _shared_cells(a: Side, b: Side) -> list[Key]:
+def shared_cells(a: Side, b: Side) -> list[Key]:
+    """Return workload, multiplier and role of the cells that both sides have."""
     there = {_key(cell) for run in b.runs for cell in run}
     return list(dict.fromkeys(_key(cell) for run in a.runs for cell in run if _key(cell) in there))
 
 
-def _cell(key: Key, a: Side, b: Side, lift: Lift, lever: Lever) -> dict[str, Any]:
-    before, after = ([[cell for cell in run if _key(cell) == key] for run in side.runs] for side in (a, b))
+def alphas(key: Key, a: Side, b: Side, lift: Lift) -> tuple[Interval | None, Interval | None, list[str]]:
+    """Return the gains in TPS (B over A) and in J/token (A over B) of one kind of cell, and which cells are invalid."""
+    before, after = _cells_of(key, a), _cells_of(key, b)
     all_cells = [cell for run in (*before, *after) for cell in run]
     invalid = sorted({cell.name for cell in all_cells if cell.verdict == "invalid"})
-    tps = energy = None
-    if not invalid:
-        tps = _ratio(_tps_by_run(before), _tps_by_run(after), _tps_random(a, b, before, after), 0.0)
-        energy = _energy_alpha(before, after, lift)
+    if invalid:
+        return None, None, invalid
+    tps = _ratio(_tps_by_run(before), _tps_by_run(after), _tps_rel_u(before, after), 0.0)
+    return tps, _energy_alpha(before, after, lift), []
+
+
+def _cells_of(key: Key, side: Side) -> list[list[CellResult]]:
+    return [[cell for cell in run if _key(cell) == key] for run in side.runs]
+
+
+def _cell(key: Key, a: Side, b: Side, lift: Lift, lever: Lever) -> dict[str, Any]:
+    before, after = _cells_of(key, a), _cells_of(key, b)
+    tps, energy, invalid = alphas(key, a, b, lift)
     workload, multiplier, role = key
     return {
         "workload": workload if multiplier == 1 else f"{workload} {multiplier:g}x",
@@ -226,20 +227,29 @@ def _energy_alpha(
     before: Sequence[Sequence[CellResult]], after: Sequence[Sequence[CellResult]], lift: Lift
 ) -> Interval | None:
     sides = [_means([[lift.joules_per_tok(cell) for cell in run] for run in runs]) for runs in (after, before)]
-    cells = [runs[0][0] for runs in (before, after) if runs and runs[0]]
-    common = lift.common_rel_u([cell.gpu_watts for cell in cells]) if len(cells) == 2 else None
-    alpha = _ratio(sides[0], sides[1], combined_window_rel_u(cells) if len(cells) == 2 else None, common or 0.0)
-    if alpha is None or common is not None:
-        return alpha
-    return replace(alpha, low=None, high=None, basis="unknown")  # a gain of unknown error bounds nothing
+    cells = _first_cells(before, after)
+    if cells is None:
+        return _ratio(sides[0], sides[1], None, None)
+    return _ratio(sides[0], sides[1], combined_window_rel_u(cells), lift.common_rel_u(cells))
 
 
-def _tps_random(
-    a: Side, b: Side, before: Sequence[Sequence[CellResult]], after: Sequence[Sequence[CellResult]]
-) -> float | None:
-    errors = [side.tps_rel_u.get(runs[0][0].name) for side, runs in ((a, before), (b, after)) if runs and runs[0]]
-    known = [value for value in errors if value is not None]
-    return combine_relative(*known) if len(known) == 2 else None
+def _tps_rel_u(before: Sequence[Sequence[CellResult]], after: Sequence[Sequence[CellResult]]) -> float | None:
+    """Return the relative error of a ratio of two cells' TPS, as the normal one of the same 95% intervals."""
+    errors = [
+        (cell.tps_ci95[1] - cell.tps_ci95[0]) / 2 / cell.tps_tok_per_s / Z_95
+        for cell in _first_cells(before, after) or ()
+        if cell.tps_ci95 and cell.tps_tok_per_s
+    ]
+    return combine_relative(*errors) if len(errors) == 2 else None
+
+
+def _first_cells(
+    before: Sequence[Sequence[CellResult]], after: Sequence[Sequence[CellResult]]
+) -> tuple[CellResult, CellResult] | None:
+    """Return the cell of the first run on either side, or ``None`` where a side's has none."""
+    if not before or not before[0] or not after or not after[0]:
+        return None
+    return before[0][0], after[0][0]
 
 
 def _means(values: Sequence[Sequence[float | None]]) -> list[float]:
@@ -247,7 +257,9 @@ def _means(values: Sequence[Sequence[float | None]]) -> list[float]:
     return [exp(fmean(log(value) for value in run if value)) for run in values if run and all(run)]
 
 
-def _ratio(before: list[float], after: list[float], random_rel_u: float | None, common: float) -> Interval | None:
+def _ratio(
+    before: list[float], after: list[float], random_rel_u: float | None, common: float | None
+) -> Interval | None:
     return independent_ratio(before, after, random_rel_u, common) if before and after else None
 
 

@@ -13,8 +13,10 @@ def test_ranges_are_those_of_section_three(name, low, high):
     assert paper.source.startswith("section 3")
 
 
-def test_a_power_cap_has_no_range_because_the_paper_gives_none():
-    assert LEVERS["power-cap"].paper is None
+@pytest.mark.parametrize("name", ["power-cap", "prefix-cache"])
+def test_some_levers_have_no_range_because_the_paper_gives_them_none_of_their_own(name):
+    assert LEVERS[name].paper is None
+    assert "part of" in LEVERS[name].note
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_an_alpha_is_placed_against_the_range(name, alpha, position):
     ("key", "name"),
     [
         ("server.--kv-cache-dtype", "kv-dtype"), ("config.model", "weights"), ("server.--block-size", "--block-size"),
-        ("devices.power_limit_w", "power-cap"),
+        ("devices.power_limit_w", "power-cap"), ("server.--no-enable-prefix-caching", "prefix-cache"),
     ],
 )  # fmt: skip
 def test_a_setting_belongs_to_its_lever_or_is_one_of_its_own(key, name):

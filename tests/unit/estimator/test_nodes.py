@@ -150,10 +150,10 @@ def test_every_field_of_a_profile_is_described():
 def test_allocations_agree_with_counting_the_whole_node(used):
     node = load_profile("hgx-h100")
     share, gpu_sum_w = node.share(used), 600.0 * used
-    idle_gpu_w = (2700 - 1600) / (1.22 * 8)  # what one idle GPU draws for the node to draw 2.7 kW
+    idle_gpu_w = (2550 - 1600) / (1.22 * 8)  # what one idle GPU draws for the node to draw 2.55 kW
     whole_w = 1600 + 1.22 * (gpu_sum_w + (8 - used) * idle_gpu_w)
     assert node.node_watts(gpu_sum_w, share, "whole") == pytest.approx(whole_w)
-    assert node.node_watts(gpu_sum_w, share, "marginal") == pytest.approx(whole_w - 2700)
+    assert node.node_watts(gpu_sum_w, share, "marginal") == pytest.approx(whole_w - 2550)
     assert node.node_watts(gpu_sum_w, share, "share") == pytest.approx(used / 8 * 1600 + 1.22 * gpu_sum_w)
     for allocation in ("share", "marginal", "whole"):
         expected_w = node.node_watts(gpu_sum_w, share, allocation)
@@ -164,11 +164,11 @@ def test_allocations_agree_with_counting_the_whole_node(used):
     ("allocation", "used", "expected_kw"),
     [
         ("share", 2, 2.825),
-        ("whole", 2, 11.3 - 6 / 8 * (11.3 - 2.7)),
-        ("marginal", 2, 2 / 8 * (11.3 - 2.7)),
+        ("whole", 2, 11.3 - 6 / 8 * (11.3 - 2.55)),
+        ("marginal", 2, 2 / 8 * (11.3 - 2.55)),
         ("share", 8, 11.3),
         ("whole", 8, 11.3),
-        ("marginal", 8, 8.6),
+        ("marginal", 8, 8.75),
     ],
 )
 def test_the_predicted_maximum_is_allocated_in_the_same_way(allocation, used, expected_kw):
@@ -177,10 +177,35 @@ def test_the_predicted_maximum_is_allocated_in_the_same_way(allocation, used, ex
 
 
 def test_the_error_of_allocated_idle_power_is_unknown_unless_the_profile_tells_it():
-    node = load_profile("hgx-h100")
+    node = H100.model_copy(update={"u_idle_kw": None})
     assert node.allocated_idle_std_w(0.25, "share") == 0
     assert node.allocated_idle_std_w(1.0, "whole") == 0
     assert node.allocated_idle_std_w(0.25, "whole") is None
     told = node.model_copy(update={"u_idle_kw": 0.1})
     assert told.allocated_idle_std_w(0.25, "whole") == pytest.approx(75)
     assert told.allocated_idle_std_w(0.25, "marginal") == pytest.approx(25)
+
+
+def test_the_shipped_idle_power_holds_what_was_published_of_it_within_twice_its_uncertainty():
+    assert (H100.p_idle_kw, H100.u_idle_kw) == (2.55, 0.1)
+    for published_kw in (2.43, 2.67, 2.7):
+        assert abs(published_kw - H100.p_idle_kw) <= 2 * H100.u_idle_kw
+
+
+def test_a_model_of_unknown_uncertainty_has_none_and_says_so_in_a_file(tmp_path):
+    unknown = {"u_offset_kw": None, "u_slope": None, "correlation": None}
+    path = tmp_path / "mine.yaml"
+    path.write_text(H100.model_copy(update=unknown).to_yaml())
+    assert load_profile(path).node_watts_std(4000) is None
+    path.write_text(H100.model_copy(update={"u_slope": None}).to_yaml())
+    with pytest.raises(ValueError, match="known together"):
+        load_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "used", "expected"),
+    [((), ("a", "b"), 0.03), (("b", "a"), ("a", "b"), 0.0), (("a", "b"), ("a",), 0.03), (("a",), ("a", "b"), 0.03)],
+)
+def test_a_gpus_gain_is_in_the_slope_that_was_fitted_against_these_very_gpus(calibrated, used, expected):
+    node = H100.model_copy(update={"calibrated_gpu_uuids": calibrated})
+    assert node.gpu_gain_rel_u(0.03, used) == expected

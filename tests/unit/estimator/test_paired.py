@@ -11,6 +11,7 @@ from estimator.paired import (
     energy_exponent,
     fitted_exponent,
     independent_ratio,
+    metered_ratio_rel_u,
     paired_ratio,
     repeated,
 )
@@ -169,6 +170,60 @@ def test_what_the_node_leaves_in_a_ratio_agrees_with_drawing_gain_offset_and_slo
     gain = rng.normal(1, gain_u, n)
     ratio = (share * offset + slope * gain * gpu_w[1]) / (share * offset + slope * gain * gpu_w[0])
     assert common_ratio_rel_u(gpu_w, gain_u, PROFILE, share) == pytest.approx(np.std(np.log(ratio)), rel=0.02)
+
+
+IDLE_KNOWN = PROFILE.model_copy(update={"u_idle_kw": 0.12})
+
+
+@pytest.mark.parametrize(("allocation", "weight"), [("marginal", -0.125), ("whole", 0.875)])
+def test_idle_power_that_an_allocation_charges_stays_in_a_ratio(allocation, weight):
+    rng, n, gpu_w, gain_u = np.random.default_rng(5), 200_000, (400.0, 600.0), 0.029
+    cov = -0.8 * 170 * 0.05
+    offset, slope = rng.multivariate_normal([1600, 1.22], [[170**2, cov], [cov, 0.05**2]], n).T
+    idle, gain = rng.normal(2700, 120, n), rng.normal(1, gain_u, n)
+    first, second = (0.125 * offset + slope * gain * watts + weight * idle for watts in gpu_w)
+    found = common_ratio_rel_u(gpu_w, gain_u, IDLE_KNOWN, 0.125, allocation)
+    assert found == pytest.approx(np.std(np.log(second / first)), rel=0.03)
+    assert common_ratio_rel_u(gpu_w, gain_u, PROFILE, 0.125, allocation) is None  # u of its idle power is unknown
+
+
+@pytest.mark.parametrize(("allocation", "weight"), [("share", 0.875), ("marginal", 1.0)])
+def test_idle_power_taken_off_a_meters_reading_stays_in_a_ratio_and_so_does_the_meters_gain(allocation, weight):
+    rng, n, metered_w, gain_u = np.random.default_rng(6), 200_000, (4000.0, 4400.0), 0.01
+    idle, gain = rng.normal(2700, 60, n), 1 + 0.01 * math.sqrt(3) * rng.uniform(-1, 1, n)
+    first, second = (watts * gain - weight * idle for watts in metered_w)
+    charged_w = tuple(watts - weight * 2700 for watts in metered_w)
+    node = PROFILE.model_copy(update={"u_idle_kw": 0.06})
+    found = metered_ratio_rel_u(charged_w, gain_u, node, 0.125, allocation)
+    assert found == pytest.approx(np.std(np.log(second / first)), rel=0.03)
+    assert metered_ratio_rel_u(charged_w, gain_u, PROFILE, 0.125, allocation) is None
+    assert metered_ratio_rel_u(charged_w, None, node, 0.125, allocation) is None
+
+
+def test_a_meters_gain_cancels_where_the_whole_node_is_charged_even_if_it_is_unknown():
+    assert metered_ratio_rel_u((3000.0, 5000.0), None, PROFILE, 0.125, "whole") == 0
+    assert metered_ratio_rel_u((3000.0, 5000.0), None, PROFILE, 1.0, "share") == 0
+
+
+@pytest.mark.parametrize("unknown", [{"gain": None}, {"u_offset_kw": None, "u_slope": None, "correlation": None}])
+def test_what_is_unknown_of_a_node_leaves_its_ratio_unknown(unknown):
+    gain, node = unknown.pop("gain", 0.03), PROFILE.model_copy(update=unknown)
+    assert common_ratio_rel_u((900.0, 2400.0), gain, node) is None
+
+
+@pytest.mark.parametrize("runs", [[[(1, 2), (1, 2.02)]], [[(1, 2)], [(1, 2.02)]], [[(1, 2)]]])
+def test_no_scatter_bounds_a_ratio_whose_common_error_is_unknown(runs):
+    found = paired_ratio(runs, 0.01, None)
+    assert (found.low, found.high, found.basis) == (None, None, "unknown")
+    found = independent_ratio([1.0, 1.1], [2.0, 2.1], 0.01, None)
+    assert (found.low, found.high, found.basis) == (None, None, "unknown")
+
+
+def test_runs_that_do_not_differ_at_all_have_the_errors_of_their_windows_and_the_common_one():
+    found = independent_ratio([1.0, 1.0], [2.0, 2.0], 0.03, 0.04)
+    assert math.log(found.high / 2) == pytest.approx(1.959964 * 0.05)
+    assert found.basis == "within_windows"
+    assert independent_ratio([1.0, 1.0], [2.0, 2.0]).basis == "unknown"
 
 
 def test_the_gain_of_one_sensor_cancels_in_a_ratio_of_its_own_readings():

@@ -11,6 +11,7 @@ from estimator.stationarity import (
     autocorrelations,
     detrended,
     integrated_autocorrelation_time,
+    linear_change,
     ramp_end,
     relative_change,
 )
@@ -80,11 +81,18 @@ def test_the_change_is_that_of_a_regression_through_the_batches():
     assert found.change == pytest.approx(line.slope * 200 / values.mean())
     assert found.standard_error == pytest.approx(line.stderr * 200 / values.mean())
     assert found.dof == 8
+    in_units = linear_change(values, 10)
+    assert in_units.change == pytest.approx(line.slope * 200)
+    assert in_units.standard_error == pytest.approx(line.stderr * 200)
+    assert in_units.dof == 8
 
 
-@pytest.mark.parametrize(("values", "batches"), [(np.ones(9), 2), (-np.ones(9), 3), (np.zeros(9), 3)])
-def test_a_change_needs_batches_and_a_positive_mean(values, batches):
-    with pytest.raises(ValueError, match="3 batches and a positive mean"):
+@pytest.mark.parametrize(
+    ("values", "batches", "message"),
+    [(np.ones(9), 2, "3 batches"), (-np.ones(9), 3, "a positive mean"), (np.zeros(9), 3, "a positive mean")],
+)
+def test_a_change_needs_batches_and_a_relative_one_a_positive_mean(values, batches, message):
+    with pytest.raises(ValueError, match=message):
         relative_change(values, batches)
 
 

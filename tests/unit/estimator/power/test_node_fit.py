@@ -32,16 +32,29 @@ def stretches(rng, phi=0.0, size=60, std_w=30.0, loads=LOADS):
 @pytest.mark.parametrize(("phi", "least"), [(0.0, 0.93), (0.5, 0.91), (0.8, 0.91)])
 def test_intervals_cover_the_truth_under_correlated_noise(phi, least):
     rng = np.random.default_rng(4)
-    fits = [fit_node(stretches(rng, phi)) for _ in range(300)]
+    fits = [fit_node(stretches(rng, phi), 0.0) for _ in range(300)]
     assert np.mean([abs(fit.slope - TRUE_SLOPE) < 1.96 * fit.u_slope for fit in fits]) >= least
     assert np.mean([abs(fit.offset_w - TRUE_OFFSET_W) < 1.96 * fit.u_offset_w for fit in fits]) >= least
 
 
 def test_intervals_are_not_needlessly_wide():
     rng = np.random.default_rng(5)
-    fits = [fit_node(stretches(rng)) for _ in range(200)]
+    loads = tuple(enumerate(np.linspace(600, 5200, 6)))
+    fits = [fit_node(stretches(rng, loads=loads), 0.0) for _ in range(200)]
     spread = np.std([fit.slope for fit in fits])
     assert spread < np.mean([fit.u_slope for fit in fits]) < 2 * spread
+
+
+@pytest.mark.parametrize("levels", [3, 4, 6])
+def test_intervals_cover_the_truth_where_every_level_lies_off_the_line(levels):
+    """Fans and the like move the node by 30 W from level to level, far more than the readings of a level scatter."""
+    rng, loads, studies = np.random.default_rng(11), tuple(enumerate(np.linspace(600, 5200, levels))), 400
+    fits = []
+    for _ in range(studies):
+        points = [stretch(level, gpu_w, rng.normal(0, 5, 60) + rng.normal(0, 30)) for level, gpu_w in loads]
+        fits.append(fit_node(points, 0.0))
+    assert 0.92 <= np.mean([abs(fit.slope - TRUE_SLOPE) < 1.96 * fit.u_slope for fit in fits]) <= 0.98
+    assert 0.92 <= np.mean([abs(fit.offset_w - TRUE_OFFSET_W) < 1.96 * fit.u_offset_w for fit in fits]) <= 0.98
 
 
 def test_a_curved_node_is_given_the_errors_of_ordinary_least_squares():
@@ -52,11 +65,12 @@ def test_a_curved_node_is_given_the_errors_of_ordinary_least_squares():
     gpu_w, node_w = np.array([load for _, load in LOADS]), np.array([point.node_w.mean() for point in points])
     oracle = sm.OLS(node_w, sm.add_constant(gpu_w)).fit()
     assert (fit.offset_w, fit.slope) == pytest.approx(tuple(oracle.params), rel=1e-9)
-    assert fit.random_cov == pytest.approx(oracle.cov_params(), rel=1e-9)
+    wider = (4.302653 / 1.959964) ** 2  # the 95% quantile of Student's t with two degrees of freedom, over the normal
+    assert fit.random_cov == pytest.approx(wider * oracle.cov_params(), rel=1e-6)
     assert fit.misfit_w == pytest.approx(math.sqrt(oracle.mse_resid), rel=1e-9)
     assert fit.degrees_of_freedom == 2
     assert [level.leverage for level in fit.levels] == pytest.approx(oracle.get_influence().hat_matrix_diag, rel=1e-9)
-    assert fit.correlation < -0.5  # a line through positive powers
+    assert fit_node(points, 0.0).correlation < -0.5  # a line through positive powers
 
 
 def test_the_error_of_a_mean_of_independent_readings_is_the_textbook_one():
@@ -158,6 +172,15 @@ def test_the_profile_of_a_fit_loads_and_says_the_same(tmp_path):
     assert loaded.p_idle_kw == pytest.approx((TRUE_OFFSET_W + TRUE_SLOPE * 600) / 1000, abs=0.02)
     assert loaded.u_idle_kw == pytest.approx(math.hypot(fit.levels[0].u_w, 0.02 * fit.idle_w) / 1000)
     assert loaded.gpu_name_patterns == (r"^NVIDIA\ H100\ \(96GB\)$",)
+
+
+def test_a_meter_of_unknown_accuracy_leaves_every_uncertainty_unknown():
+    fit = fit_node(stretches(np.random.default_rng(9)))
+    assert (fit.u_offset_w, fit.u_slope, fit.correlation, fit.u_idle_w) == (None, None, None, None)
+    details = {"name": "mine", "gpu_name": "G", "gpu_count": 8, "gpu_limit_w": 700.0, "p_max_kw": None, "source": "s"}
+    profile = fitted_profile(fit, **details)
+    assert profile.node_watts_std(5000) is None
+    assert profile.allocated_idle_std_w(0.5, "whole") is None
 
 
 def test_a_profile_without_a_maximum_or_with_a_negative_offset_is_refused():

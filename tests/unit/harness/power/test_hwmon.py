@@ -49,6 +49,37 @@ def test_a_label_chooses_among_the_channels_of_a_chip(tmp_path):
     assert (sample.power_w, sample.energy_j) == (800.0, 4.0)
 
 
+def supply(root, folder="hwmon0", **files):
+    return chip(
+        root, folder, "pmbus", power1_input=10**9, power1_label="pin", power2_input=94 * 10**7, power2_label="pout1",
+        **files,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", ["pmbus", "pmbus/*", "pmbus/p*"])
+def test_what_a_supply_draws_is_never_added_to_what_it_delivers(tmp_path, choice):
+    supply(tmp_path)
+    with pytest.raises(ConfigError, match="same watts") as error:
+        open_hwmon(choice, tmp_path)
+    assert "pmbus/pin, pmbus/pout1" in error.value.fix
+
+
+def test_a_chips_name_alone_does_not_add_up_channels_of_which_one_may_be_the_sum(tmp_path):
+    chip(
+        tmp_path, "hwmon0", "ina3221", power1_input=10**9, power1_label="VDD_IN", power2_input=10**8,
+        power2_label="VDD_CPU", power3_input=2 * 10**8, power3_label="VDD_GPU",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="same watts"):
+        open_hwmon("ina3221", tmp_path)
+    assert [sample.power_w for sample in open_hwmon("ina3221/VDD_[CG]PU", tmp_path).read()] == [100.0, 200.0]
+
+
+def test_the_inputs_of_several_supplies_are_added_up_by_label(tmp_path):
+    for number in (0, 1):
+        supply(tmp_path, f"hwmon{number}")
+    assert [sample.power_w for sample in open_hwmon("pmbus/pin*", tmp_path).read()] == [1000.0, 1000.0]
+
+
 def test_without_an_acpi_meter_a_choice_is_needed_and_what_there_is_is_listed(tmp_path):
     chip(tmp_path, "hwmon0", "pmbus", power1_input=10**9, power1_label="pin")
     with pytest.raises(ConfigError, match="pmbus/pin"):

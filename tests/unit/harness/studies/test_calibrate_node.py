@@ -47,17 +47,22 @@ def test_a_record_becomes_a_profile_that_loads(tmp_path, capsys):
     # 3% rectangular of the slope is its least uncertainty: measuring longer does not reduce it
     assert profile.u_slope >= 0.03 / 3**0.5 * profile.slope
     assert "accuracy is included" in profile.source
+    assert profile.calibrated_gpu_uuids == ()  # a record does not say whose readings they are
     print_calibration(document)
     printed = capsys.readouterr().out
     assert "P_node = (" in printed
     assert "is the line at the GPUs' power limit" in printed
 
 
-def test_an_unknown_accuracy_is_said_and_left_out(tmp_path):
+def test_an_unknown_accuracy_makes_every_uncertainty_unknown_and_is_said(tmp_path, capsys):
     document = calibrate_node(options(tmp_path, record=write_record(tmp_path / "record.csv")), print)
-    assert document["meter_cov"] is None
-    assert any("accuracy is unknown" in note for note in document["notes"])
-    assert "not known and not included" in load_profile(tmp_path / "mine.yaml").source
+    assert [document[key] for key in ("meter_cov", "u_offset_w", "u_slope", "correlation")] == [None] * 4
+    assert any("accuracy is unknown" in note and "--meter-accuracy" in note for note in document["notes"])
+    profile = load_profile(tmp_path / "mine.yaml")
+    assert (profile.u_offset_kw, profile.u_slope, profile.u_idle_kw) == (None, None, None)
+    assert "unknown, and so are the uncertainties" in profile.source
+    print_calibration(document)
+    assert "the standard uncertainties are unknown" in capsys.readouterr().out
 
 
 def test_a_lag_that_was_not_left_out_is_told(tmp_path):
@@ -134,5 +139,8 @@ def test_a_live_calibration_finds_the_line_and_keeps_its_record(tmp_path, monkey
     assert document["meter_cov"] is not None  # the meter states its gain
     assert [level["level"] for level in document["levels"]] == [0, 1, 2, 3]
     assert "a note" in document["notes"]
+    profile = load_profile(tmp_path / "mine.yaml")
+    assert profile.calibrated_gpu_uuids == ("gpu",)
+    assert (profile.gpu_gain_rel_u(0.03, ["gpu"]), profile.gpu_gain_rel_u(0.03, ["other"])) == (0.0, 0.03)
     again = calibrate_node(options(tmp_path, record=tmp_path / "mine.csv", settle=0.6, out=tmp_path / "b.yaml"), print)
     assert again["slope"] == pytest.approx(document["slope"], rel=1e-12)

@@ -57,6 +57,24 @@ def test_a_single_run_a_side_says_what_its_interval_leaves_out(before, tmp_path)
     assert any("what a restart changes" in note for note in document["notes"])
 
 
+def test_the_interval_of_a_single_runs_gain_holds_the_tokens_at_the_edges_of_both_windows(before, tmp_path):
+    document = lever_document(before, run(tmp_path / "b", faster=1.5, argv=[FP8]), "kv-dtype")
+    alpha = document["cells"][0]["alpha_tps"]
+    tokens = [8 * math.sqrt(2 / 3) / (rate * 26) for rate in (800, 1200)]  # 16 in flight; windows of 26 s without noise
+    assert math.log(alpha["ci95"][1] / alpha["value"]) == pytest.approx(1.959964 * math.hypot(*tokens), rel=1e-3)
+
+
+def test_runs_metered_differently_are_refused(tmp_path):
+    def metered(folder, name, **more):
+        meter = {"name": name, "boundary": "node", "gain_rel_u": 0.01, "power_lag_s": 0.0, "period_s": 2.0,
+                 "device_uuids": [f"{name}:0"], "notes": []}  # fmt: skip
+        return run(folder, boundary="node", meters=[meter], **more)
+
+    first, second = metered(tmp_path / "a", "ipmi"), metered(tmp_path / "b", "redfish", argv=[FP8])
+    with pytest.raises(ConfigError, match="metered differently"):
+        lever_document(first, second, "kv-dtype")
+
+
 def test_one_run_cannot_be_set_against_one_that_differs_in_more(before, tmp_path):
     other = run(tmp_path / "b", argv=[FP8, "--enforce-eager"], server_version="0.2")
     with pytest.raises(ConfigError) as error:
@@ -117,6 +135,17 @@ def test_a_changed_power_cap_is_a_lever_of_its_own_without_a_range(tmp_path):
     )
     assert document["paper"] is None
     assert alphas(document)[0] == pytest.approx((0.9, 0.9), rel=1e-6)
+
+
+def test_prefix_caching_on_against_off_is_one_lever_without_a_range_of_the_paper(tmp_path):
+    off = run(tmp_path / "a", argv=["--no-enable-prefix-caching"])
+    on = run(tmp_path / "b", faster=1.25, argv=["--enable-prefix-caching"])
+    document = lever_document(off, on, "prefix-cache")
+    assert alphas(document)[0] == pytest.approx((1.25, 1.25), rel=1e-6)
+    assert document["paper"] is None
+    assert {setting["key"] for setting in document["settings"]} == {
+        "server.--enable-prefix-caching", "server.--no-enable-prefix-caching",
+    }  # fmt: skip
 
 
 def test_joules_of_the_gpus_alone_are_lifted_through_the_other_runs_node(before, tmp_path):
