@@ -13,7 +13,7 @@ from typing import Any
 
 TINY_MODEL = "tiny"
 VOCABULARY_SIZE = 2_048
-CONTEXT_TOK = 16_384
+CONTEXT_TOK = 32_768
 
 _CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

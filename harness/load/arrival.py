@@ -1,4 +1,4 @@
-"""When requests are sent: whenever a slot frees, at random, or at the times of a recorded trace."""
+"""When requests are sent: whenever a slot frees, at random, or at the times of a recorded trace, scaled or not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import islice
 import numpy as np
 
 from estimator.lengths import LengthDistribution
-from harness.load.arrival_names import check_arrival, poisson_rate
+from harness.load.arrival_names import kind_and_rate
 from harness.load.open_loop import MAX_IN_FLIGHT, Arrivals, poisson_arrivals, trace_arrivals
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The requests of a trace in the order they came: seconds, prompt and output tokens."""
+    """The requests of a trace in the order they are due: seconds, prompt and output tokens."""
 
     due_s: tuple[float, ...]
     input_tok: tuple[int, ...]
@@ -23,7 +23,10 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Arrival:
-    """``closed``, ``poisson:RATE`` (requests a second) or ``trace``; the latter two limit what is in flight."""
+    """``closed``, or an open loop of limited size: ``poisson:RATE`` (requests a second), ``trace`` or ``trace:RATE``.
+
+    The ``timeline`` of a trace is at the rate asked for already.
+    """
 
     kind: str
     rate_per_s: float | None = None
@@ -45,7 +48,7 @@ class Arrival:
 
         Independent Poisson streams add up to one of the summed rate; of a trace every ``clients``-th request is its.
         """
-        if self.rate_per_s is not None:
+        if self.kind == "poisson" and self.rate_per_s is not None:
             return poisson_arrivals(rng, self.rate_per_s / clients, lengths)
         if self.timeline is not None:
             whole = trace_arrivals(self.timeline.due_s, self.timeline.input_tok, self.timeline.output_tok)
@@ -57,11 +60,9 @@ CLOSED = Arrival("closed")
 
 
 def parse_arrival(text: str) -> Arrival:
-    """Read ``closed``, ``poisson:RATE`` or ``trace``; raises ``ValueError`` for anything else.
+    """Read ``closed``, ``poisson:RATE``, ``trace`` or ``trace:RATE``; raises ``ValueError`` for anything else.
 
     >>> parse_arrival("poisson:2.5").rate_per_s
     2.5
     """
-    check_arrival(text)
-    rate_per_s = poisson_rate(text)
-    return Arrival(text) if rate_per_s is None else Arrival("poisson", rate_per_s)
+    return Arrival(*kind_and_rate(text))

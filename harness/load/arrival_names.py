@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 
-_POISSON = re.compile(r"poisson:(\d+(?:\.\d+)?)")
+_WITH_RATE = re.compile(r"(poisson|trace):(\d+(?:\.\d+)?)")
 
 
-def poisson_rate(text: str) -> float | None:
-    """Return the requests a second that ``poisson:RATE`` names, or ``None`` if it is another word.
+def kind_and_rate(text: str) -> tuple[str, float | None]:
+    """Return the kind of an arrival and the requests a second it names; raises ``ValueError`` for what is none.
 
-    >>> poisson_rate("poisson:2.5"), poisson_rate("closed")
-    (2.5, None)
+    >>> kind_and_rate("poisson:2.5"), kind_and_rate("trace")
+    (('poisson', 2.5), ('trace', None))
     """
-    found = _POISSON.fullmatch(text)
-    return float(found[1]) if found else None
+    if text in ("closed", "trace"):
+        return text, None
+    found = _WITH_RATE.fullmatch(text)
+    if found is None or not float(found[2]):
+        raise ValueError(
+            f"{text!r} is no arrival: closed, poisson:RATE, trace or trace:RATE (requests a second, above 0)"
+        )
+    return found[1], float(found[2])
 
 
 def check_arrival(text: str) -> str:
-    """Return ``text`` if it is ``closed``, ``poisson:RATE`` or ``trace``; raises ``ValueError`` for anything else."""
-    if text not in ("closed", "trace") and not poisson_rate(text):
-        raise ValueError(f"{text!r} is no arrival: closed, poisson:RATE (requests a second, above 0) or trace")
+    """Return ``text`` if it names an arrival; raises ``ValueError`` for anything else."""
+    kind_and_rate(text)
     return text

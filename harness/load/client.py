@@ -10,13 +10,13 @@ import json
 import os
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 import numpy as np
 
-from harness.load.http_stream import Received, StreamError, StreamPool
+from harness.load.http_stream import Arrived, Received, StreamError, StreamPool
 from harness.server.api import API_KEY_VARIABLE, KEEP_ALIVE_S
 
 STREAM_INACTIVITY_S = 900.0
@@ -34,7 +34,7 @@ class Answer:
     """How a request ended. ``outcome`` is completed, error or aborted; tokens are the server's usage.
 
     Times are monotonic seconds; the time of the first event, the packets and the gaps between them are known only for
-    streamed requests. Packets are not tokens: server and network merge several into one.
+    streamed requests, whole or cut off. Packets are not tokens: server and network merge several into one.
     """
 
     outcome: str
@@ -47,6 +47,8 @@ class Answer:
     gap_p50_s: float | None = None
     gap_p99_s: float | None = None
     gap_max_s: float | None = None
+    token_ids: tuple[int, ...] | None = None
+    """Ids of the generated tokens, where asked for and told."""
 
 
 def new_streams() -> StreamPool:
@@ -65,8 +67,14 @@ async def complete(
     output_tok: int,
     *,
     stream: bool,
+    arrived: Arrived | None = None,
+    want_ids: bool = False,
 ) -> Answer:
-    """Ask for exactly ``output_tok`` tokens after ``prompt``; a failure is an answer with its reason."""
+    """Ask for exactly ``output_tok`` tokens after ``prompt``; a failure is an answer with its reason.
+
+    When the parts of a stream came is noted in ``arrived``, also where this is cancelled. ``want_ids`` asks for the ids
+    of the generated tokens too (``return_token_ids``, which vLLM has since 0.10.2).
+    """
     body: dict[str, Any] = {
         "model": model,
         "prompt": prompt,
@@ -75,17 +83,35 @@ async def complete(
         "ignore_eos": True,
         "temperature": 0,
     }
-    address = f"{url}/v1/completions"
+    if want_ids:
+        body["return_token_ids"] = True
+    address, arrived = f"{url}/v1/completions", arrived or Arrived()
     try:
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-            return _streamed(await streams.post(address, json.dumps(body).encode()))
+            received = await streams.post(address, json.dumps(body).encode(), arrived=arrived, whole=want_ids)
+            return with_arrivals(_streamed(received, want_ids=want_ids), arrived)
         async with session.post(address, json=body, timeout=_BULK) as response:
-            return _whole(response.status, await response.read())
+            return _whole(response.status, await response.read(), want_ids=want_ids)
     except StreamError as error:
-        return _failed(str(error))
+        return with_arrivals(_failed(str(error)), arrived)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
         return _failed(f"{type(error).__name__}: {error}")
+
+
+def with_arrivals(answer: Answer, arrived: Arrived) -> Answer:
+    """Return the answer with when its parts came, as far as they did."""
+    if not arrived.packets_s:
+        return answer
+    p50_s, p99_s, max_s = packet_gaps_s(arrived.packets_s) or (None, None, None)
+    return replace(
+        answer,
+        first_mono_s=arrived.first_mono_s,
+        packets=len(arrived.packets_s),
+        gap_p50_s=p50_s,
+        gap_p99_s=p99_s,
+        gap_max_s=max_s,
+    )
 
 
 def packet_gaps_s(arrivals_s: array[float]) -> tuple[float, float, float] | None:
@@ -96,16 +122,16 @@ def packet_gaps_s(arrivals_s: array[float]) -> tuple[float, float, float] | None
     return p50_s, p99_s, max_s
 
 
-def _whole(status: int, body: bytes) -> Answer:
+def _whole(status: int, body: bytes, *, want_ids: bool = False) -> Answer:
     end_mono_s = time.monotonic()
     if status != 200:
         return _failed(f"HTTP {status}: {body[:200].decode(errors='replace')}")
     if (usage := _usage(body)) is None:
         return _without_usage(body)
-    return Answer("completed", end_mono_s, None, *usage)
+    return Answer("completed", end_mono_s, None, *usage, token_ids=_token_ids([body]) if want_ids else None)
 
 
-def _streamed(received: Received) -> Answer:
+def _streamed(received: Received, *, want_ids: bool = False) -> Answer:
     """Read the usage at the end of a stream, which must have its end."""
     if received.status != 200:
         return _failed(f"HTTP {received.status}: {received.tail[:200].decode(errors='replace')}")
@@ -116,9 +142,20 @@ def _streamed(received: Received) -> Answer:
     last = next((event for event in reversed(events) if event.startswith(b"{")), b"")
     if (usage := _usage(last)) is None:
         return _without_usage(last)
-    packets = len(received.arrivals_s)
-    gaps_s = packet_gaps_s(received.arrivals_s) or (None, None, None)
-    return Answer("completed", received.end_mono_s, received.first_mono_s, *usage, None, packets, *gaps_s)
+    ids = _token_ids(events[:-1]) if want_ids else None
+    return Answer("completed", received.end_mono_s, None, *usage, token_ids=ids)
+
+
+def _token_ids(events: list[bytes]) -> tuple[int, ...]:
+    """Return the ids of generated tokens in an answer or its events, in order; none where the server does not tell."""
+    ids: list[int] = []
+    try:
+        for event in events:
+            for choice in json.loads(event).get("choices") or ():
+                ids += map(int, choice.get("token_ids") or ())
+    except (ValueError, TypeError, AttributeError):
+        return ()
+    return tuple(ids)
 
 
 def _usage(raw: bytes) -> tuple[int, int] | None:

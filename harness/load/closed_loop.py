@@ -1,8 +1,8 @@
 """Closed-loop load: a number of slots, each refilled the moment it frees, started in equilibrium.
 
 Requests that start together march in step for many request lengths. So the first request of every slot is one
-that a stationary process would have in flight: its length is drawn length-biased, its age uniform within it; the
-age becomes extra prompt and only the rest is generated. These first fills are excluded from request statistics.
+that a stationary process would have in flight (``harness.load.queries``). These first fills are excluded from request
+statistics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy as np
 
 from estimator.lengths import LengthDistribution
 from harness.load.health import LoopTimer, TickSink, no_ticks
+from harness.load.queries import IndependentQueries, Queries, TaskQueries
 from harness.load.request import Query, Requester, RequestRow, Target
+from workloads.prompts import RANDOM, Prompts
+from workloads.replayed_tasks import TaskLengths
 
 _PAUSE_AFTER_ERROR_S = 0.5
 
@@ -36,12 +39,24 @@ class ClosedLoop:
         ticks: TickSink = no_ticks,
         client: int = 0,
         clients: int = 1,
+        prompts: Prompts = RANDOM,
     ) -> None:
         """Prepare the load; nothing is sent before ``grow_to``. Of several clients this is number ``client``."""
-        self._servers, self._lengths, self._rng = len(target.urls), lengths, rng
-        self._client, self._clients = client, clients
+        self._servers, self._client, self._clients = len(target.urls), client, clients
+        self._queries: Queries = (
+            TaskQueries(lengths, prompts, rng, client, clients)
+            if isinstance(lengths, TaskLengths)
+            else IndependentQueries(lengths, rng)
+        )
         self._requester = Requester(
-            session, target, cell=cell, streamed_share=streamed_share, rng=rng, sink=sink, client=client
+            session,
+            target,
+            cell=cell,
+            streamed_share=streamed_share,
+            rng=rng,
+            sink=sink,
+            client=client,
+            prompts=prompts,
         )
         self._timer = LoopTimer(client, ticks)
         self._slots: list[asyncio.Task[None]] = []
@@ -66,11 +81,9 @@ class ClosedLoop:
         if added <= 0:
             return
         self._timer.start()
-        inputs, outputs = self._lengths.sample_length_biased(self._rng, added)
-        ages = (self._rng.random(added) * outputs).astype(np.int64)
-        for input_tok, output_tok, age_tok in zip(inputs, outputs, ages, strict=True):
-            first = Query(int(input_tok + age_tok), int(output_tok - age_tok), first_fill=True)
+        for _ in range(added):
             slot = self._client + self._clients * len(self._slots)
+            first = self._queries.first_fill(slot % self._servers)
             self._slots.append(asyncio.create_task(self._run_slot(slot, first), name=f"slot-{slot}"))
 
     def check(self) -> None:
@@ -78,6 +91,10 @@ class ClosedLoop:
         for task in self._slots:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+    async def outlast(self, timeout_s: float) -> bool:
+        """Keep the load up until what is in flight now has ended; returns whether it has within ``timeout_s``."""
+        return await self._requester.outlast(timeout_s)
 
     async def stop(self, *, drain: bool) -> None:
         """End the load: finish what is in flight if ``drain``, else abort it; raises what a slot died of."""
@@ -97,7 +114,7 @@ class ClosedLoop:
         query = first
         while not self._stopping:
             answer = await self._requester.send(query, slot, server)
+            self._queries.ended(query, answer)
             if answer.outcome == "error":
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
-            inputs, outputs = self._lengths.sample(self._rng, 1)
-            query = Query(int(inputs[0]), int(outputs[0]))
+            query = self._queries.next(server)

@@ -122,17 +122,22 @@ def client_health(ticks: pd.DataFrame, requests: pd.DataFrame, start_s: float, e
 
 
 def health_reasons(health: ClientHealth) -> tuple[str, ...]:
-    """Return ``client_bound`` where the client, not the server, may have set the pace; else nothing. Pure.
+    """Return ``client_bound`` where the client, not the server, may have set the pace; else nothing. Pure."""
+    return (CLIENT_BOUND,) if exceeded_limits(health) else ()
+
+
+def exceeded_limits(health: ClientHealth) -> tuple[str, ...]:
+    """Return in words what lies beyond its limit. Pure.
 
     The limits: event-loop lag p99 50 ms, 80% of a core, 2% of slot time empty, open-loop sends p99 50 ms late.
     """
     limits = (
-        (health.lag_p99_s, MAX_LAG_P99_S),
-        (health.cpu_share, MAX_CPU_SHARE),
-        (health.empty_slot_share, MAX_EMPTY_SLOT_SHARE),
-        (health.send_late_p99_s, MAX_SEND_LATE_P99_S),
+        (health.lag_p99_s, MAX_LAG_P99_S, "its event loop comes {:.3g} s late (p99, limit {:g} s)"),
+        (health.cpu_share, MAX_CPU_SHARE, "it takes {:.0%} of a core (limit {:.0%})"),
+        (health.empty_slot_share, MAX_EMPTY_SLOT_SHARE, "its slots stand empty {:.1%} of the time (limit {:.0%})"),
+        (health.send_late_p99_s, MAX_SEND_LATE_P99_S, "its requests leave {:.3g} s late (p99, limit {:g} s)"),
     )
-    return (CLIENT_BOUND,) if any(value is not None and value > limit for value, limit in limits) else ()
+    return tuple(words.format(value, limit) for value, limit, words in limits if value is not None and value > limit)
 
 
 def refill_delays_s(

@@ -12,7 +12,7 @@ import ssl
 import time
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -30,19 +30,26 @@ class StreamError(Exception):
     """An answer did not arrive whole, or is not HTTP/1.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An answer: its status, the end of its body, and when its parts came (monotonic seconds).
+@dataclass(slots=True)
+class Arrived:
+    """When the parts of an answer came so far (monotonic seconds); known also of one that is cut off.
 
-    ``first_mono_s`` is when the first event came, ``arrivals_s`` when each packet of the body did. A packet is what
+    ``first_mono_s`` is when the first event came, ``packets_s`` when each packet of the body did. A packet is what
     the socket gave at once: it may hold less than one event or several, and an event several tokens.
     """
 
+    first_mono_s: float | None = None
+    packets_s: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole answer: its status, the end of its body, when its parts came and when it ended (monotonic seconds)."""
+
     status: int
     tail: bytes
-    first_mono_s: float | None
+    arrived: Arrived
     end_mono_s: float
-    arrivals_s: array[float]
 
 
 class _Connection(asyncio.Protocol):
@@ -56,10 +63,12 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    async def exchange(self, request: bytes, inactivity_s: float) -> Received:
+    async def exchange(self, request: bytes, inactivity_s: float, arrived: Arrived, *, whole: bool = False) -> Received:
         """Send ``request`` and return the answer; raises ``StreamError``. Cancelling it drops the connection."""
         loop = asyncio.get_running_loop()
         self._start()
+        self._arrived = arrived
+        self._keeps_all = whole
         self._answer = loop.create_future()
         self._transport.write(request)
         self._watch = loop.call_later(inactivity_s / _LOOKS, self._look, inactivity_s, 0, 0)
@@ -84,8 +93,6 @@ class _Connection(asyncio.Protocol):
         self._left = 0
         self._pieces: list[bytes] = []
         self._kept_bytes = self._packets = 0
-        self._first_mono_s: float | None = None
-        self._arrivals_s = array("d")
 
     def _look(self, inactivity_s: float, seen: int, silent: int) -> None:
         """Fail an exchange that has been silent for so long; noticed at most a tenth later."""
@@ -108,10 +115,10 @@ class _Connection(asyncio.Protocol):
                 if not self._in_body:
                     return
             if data:
-                self._arrivals_s.append(now_s)
+                self._arrived.packets_s.append(now_s)
             finished = self._take_chunks(data) if self._chunked else self._take_plain(data)
-            if self._first_mono_s is None and b"data:" in b"".join(self._pieces):
-                self._first_mono_s = now_s
+            if self._arrived.first_mono_s is None and b"data:" in b"".join(self._pieces):
+                self._arrived.first_mono_s = now_s
             if finished:
                 self._finish(now_s)
         except StreamError as error:
@@ -214,14 +221,15 @@ class _Connection(asyncio.Protocol):
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._kept_bytes += len(piece)
-        if self._kept_bytes > 4 * TAIL_BYTES:
+        if self._kept_bytes > 4 * TAIL_BYTES and not self._keeps_all:
             tail = b"".join(self._pieces)[-TAIL_BYTES:]
             self._pieces, self._kept_bytes = [tail], len(tail)
 
     def _finish(self, now_s: float) -> None:
         if self._answer is not None and not self._answer.done():
-            tail = b"".join(self._pieces)[-TAIL_BYTES:]
-            self._answer.set_result(Received(self._status, tail, self._first_mono_s, now_s, self._arrivals_s))
+            body = b"".join(self._pieces)
+            tail = body if self._keeps_all else body[-TAIL_BYTES:]
+            self._answer.set_result(Received(self._status, tail, self._arrived, now_s))
 
     def _fail(self, reason: str) -> None:
         if self._answer is not None and not self._answer.done():
@@ -274,14 +282,18 @@ class StreamPool:
         self._addresses: dict[str, _Address] = {}
         self._idle: dict[str, list[_Connection]] = {}
 
-    async def post(self, url: str, body: bytes) -> Received:
-        """Send a JSON ``body``; raises ``StreamError`` or ``OSError``, also where the server stays silent."""
+    async def post(self, url: str, body: bytes, *, arrived: Arrived | None = None, whole: bool = False) -> Received:
+        """Send a JSON ``body``; raises ``StreamError`` or ``OSError``, also where the server stays silent.
+
+        The ``tail`` is the end of the answer, or all of it if the ``whole`` is asked for. When its parts came is noted
+        in ``arrived``, however the exchange ends.
+        """
         if url not in self._addresses:
             self._addresses[url] = _address(url, self._headers)
         address = self._addresses[url]
         connection = self._take_idle(url) or await _connect(address)
         request = b"%scontent-length: %d\r\n\r\n%s" % (address.head, len(body), body)
-        received = await connection.exchange(request, self._inactivity_s)
+        received = await connection.exchange(request, self._inactivity_s, arrived or Arrived(), whole=whole)
         if connection.reusable:
             connection.idle_since_s = asyncio.get_running_loop().time()
             self._idle.setdefault(url, []).append(connection)

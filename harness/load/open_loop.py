@@ -24,6 +24,7 @@ from estimator.lengths import LengthDistribution
 from harness.load.client import Answer
 from harness.load.health import LoopTimer, TickSink, no_ticks
 from harness.load.request import Query, Requester, RequestRow, Target
+from workloads.prompts import RANDOM, Prompts
 
 MAX_IN_FLIGHT = 1_024
 NO_SLOT = -1
@@ -74,11 +75,19 @@ class OpenLoop:
         ticks: TickSink = no_ticks,
         client: int = 0,
         max_in_flight: int = MAX_IN_FLIGHT,
+        prompts: Prompts = RANDOM,
     ) -> None:
         """Prepare the load; nothing is sent before ``grow_to``."""
         self._arrivals, self._servers, self._limit = arrivals, len(target.urls), max_in_flight
         self._requester = Requester(
-            session, target, cell=cell, streamed_share=streamed_share, rng=rng, sink=sink, client=client
+            session,
+            target,
+            cell=cell,
+            streamed_share=streamed_share,
+            rng=rng,
+            sink=sink,
+            client=client,
+            prompts=prompts,
         )
         self._timer = LoopTimer(client, ticks)
         self._in_flight: set[asyncio.Task[Answer]] = set()
@@ -113,6 +122,10 @@ class OpenLoop:
             raise self._failure
         if self._arriving is not None and self._arriving.done() and not self._arriving.cancelled():
             self._arriving.result()
+
+    async def outlast(self, timeout_s: float) -> bool:
+        """Keep the load up until what is in flight now has ended; returns whether it has within ``timeout_s``."""
+        return await self._requester.outlast(timeout_s)
 
     async def stop(self, *, drain: bool) -> None:
         """End the arrivals; finish what is in flight if ``drain``, else abort it; raises what the load died of."""

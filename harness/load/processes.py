@@ -12,10 +12,10 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import numpy as np
@@ -29,11 +29,13 @@ from harness.load.health import TickRow, TickSink
 from harness.load.open_loop import OpenLoop
 from harness.load.request import RequestRow, Target
 from harness.server.api import new_session
+from workloads.prompts import RANDOM, Prompts
 
 BATCH_S = 0.25
 _JOIN_S = 10.0
 
 RowSink = Callable[[RequestRow], None]
+T = TypeVar("T")
 
 
 class Load(Protocol):
@@ -61,6 +63,10 @@ class Load(Protocol):
         """Raise what the load died of, if it did."""
         ...
 
+    async def outlast(self, timeout_s: float) -> bool:
+        """Keep the load up until what is in flight now has ended; returns whether it has within ``timeout_s``."""
+        ...
+
     async def stop(self, *, drain: bool) -> None:
         """End the load, finishing what is in flight if ``drain``."""
         ...
@@ -75,6 +81,7 @@ class LoadSpec:
     cell: str
     streamed_share: float
     arrival: Arrival = CLOSED
+    prompts: Prompts = RANDOM
 
     def build(
         self,
@@ -88,7 +95,7 @@ class LoadSpec:
         """Return the load that client number ``client`` of ``clients`` drives."""
         common: dict[str, Any] = {
             "cell": self.cell, "streamed_share": self.streamed_share, "rng": rng, "sink": sink, "ticks": ticks,
-            "client": client,
+            "client": client, "prompts": self.prompts,
         }  # fmt: skip
         if self.arrival.closed:
             return ClosedLoop(session, self.target, self.lengths, clients=clients, **common)
@@ -122,13 +129,17 @@ def share(total: int, client: int, clients: int) -> int:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What a client has to tell since its last batch; ``done`` with the last one, ``failure`` if it died."""
+    """What a client has to tell since its last batch; ``done`` with the last one, ``failure`` if it died.
+
+    ``outlasted`` says whether what was in flight ended in the time given, once that is known.
+    """
 
     rows: list[RequestRow] = field(default_factory=list)
     ticks: list[TickRow] = field(default_factory=list)
     errors: int = 0
     done: bool = False
     failure: str | None = None
+    outlasted: bool | None = None
 
 
 @dataclass(eq=False)
@@ -137,10 +148,14 @@ class _Client:
 
     process: BaseProcess
     pipe: Connection
-    heard: asyncio.Future[None]
-    ended: asyncio.Future[None]
+    loop: InitVar[asyncio.AbstractEventLoop]
     errors: int = 0
     failure: str | None = None
+
+    def __post_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.heard: asyncio.Future[None] = loop.create_future()
+        self.outlasted: asyncio.Future[bool] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
 
 
 class ClientProcesses:
@@ -158,7 +173,7 @@ class ClientProcesses:
             process = context.Process(target=_client_main, args=(theirs, spec, child_rng, number, clients), daemon=True)
             process.start()
             theirs.close()
-            client = _Client(process, ours, self._loop.create_future(), self._loop.create_future())
+            client = _Client(process, ours, self._loop)
             self._clients.append(client)
             self._loop.add_reader(ours.fileno(), self._read, client)
 
@@ -188,6 +203,12 @@ class ClientProcesses:
         for number, client in enumerate(self._clients):
             if client.failure is not None:
                 raise MeasurementError(f"load client {number} died", why=client.failure, fix="run again")
+
+    async def outlast(self, timeout_s: float) -> bool:
+        """Keep every client's load up until what all have in flight now has ended; whether it has in ``timeout_s``."""
+        for client in self._clients:
+            self._tell(client, ("outlast", timeout_s))
+        return all(await asyncio.gather(*(client.outlasted for client in self._clients)))
 
     async def stop(self, *, drain: bool) -> None:
         """End the load of every client and its process; raises if one died."""
@@ -224,19 +245,22 @@ class ClientProcesses:
             self._ticks(batch.ticks)
         client.errors = batch.errors
         client.failure = batch.failure
-        self._hear(client)
+        _resolve(client.heard, None)
+        if batch.outlasted is not None:
+            _resolve(client.outlasted, batch.outlasted)
         if batch.done:
             self._end(client)
 
-    def _hear(self, client: _Client) -> None:
-        if not client.heard.done():
-            client.heard.set_result(None)
-
     def _end(self, client: _Client) -> None:
-        self._hear(client)
         self._loop.remove_reader(client.pipe.fileno())
-        if not client.ended.done():
-            client.ended.set_result(None)
+        _resolve(client.heard, None)
+        _resolve(client.outlasted, False)
+        _resolve(client.ended, None)
+
+
+def _resolve(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 def _client_main(pipe: Connection, spec: LoadSpec, rng: np.random.Generator, client: int, clients: int) -> None:
@@ -256,11 +280,15 @@ async def _drive(pipe: Connection, spec: LoadSpec, rng: np.random.Generator, cli
     async with new_session() as session:
         load = spec.build(session, rng, rows.append, ticks.extend, client, clients)
 
-        def tell(*, done: bool = False) -> None:
-            pipe.send(_Batch(rows.copy(), ticks.copy(), load.errors, done))
+        def tell(*, done: bool = False, outlasted: bool | None = None) -> None:
+            pipe.send(_Batch(rows.copy(), ticks.copy(), load.errors, done, outlasted=outlasted))
             rows.clear()
             ticks.clear()
 
+        async def outlast(timeout_s: float) -> None:
+            tell(outlasted=await load.outlast(timeout_s))
+
+        outlasting: asyncio.Task[None] | None = None
         tell()
         while True:
             load.check()
@@ -272,7 +300,11 @@ async def _drive(pipe: Connection, spec: LoadSpec, rng: np.random.Generator, cli
             command, value = pipe.recv()
             if command == "grow_to":
                 load.grow_to(value)
+            elif command == "outlast":
+                outlasting = asyncio.create_task(outlast(value))
             else:
+                if outlasting is not None:
+                    outlasting.cancel()
                 await load.stop(drain=value)
                 tell(done=True)
                 return

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
+from estimator.lengths import LengthDistribution
 from harness.errors import ConfigError, WorkloadError
 from harness.load.arrival import Arrival, Timeline, parse_arrival
-from workloads.traces import WorkloadFileError, read_azure, read_azure_times
+from workloads.sample import ALL, BEGINNING, Stretch, read_stretch
+from workloads.shapes import RecordedShape
+from workloads.traces import WorkloadFileError, find_trace
+from workloads.traces.formats import TIMED
 
 
 def planned_arrival(
@@ -19,25 +20,59 @@ def planned_arrival(
     """Return the arrival that ``text`` names, for one cell; a number of ``in_flight`` limits an open loop."""
     arrival = parse_arrival(text)
     if arrival.kind == "trace":
-        arrival = replace(arrival, timeline=_timeline(workload or "", multiplier, context_tok))
+        stretch = _stretch(workload or "", arrival.rate_per_s)
+        lengths = _lengths(stretch, multiplier, context_tok)
+        columns = (stretch.time_s, lengths.input_tok, lengths.output_tok)
+        arrival = replace(arrival, timeline=Timeline(*(tuple(column.tolist()) for column in columns)))
     return arrival if in_flight == "auto" else replace(arrival, max_in_flight=in_flight)
 
 
-def _timeline(workload: str, multiplier: float, context_tok: int | None) -> Timeline:
-    """Read a trace in the order of its times; outputs are multiplied and capped as in the cell's lengths."""
-    kind, _, file = workload.partition(":")
-    if kind != "azure" or not file:
-        raise ConfigError(
-            "arrival = trace needs a workload with recorded times", why=f"the workload is {workload or 'the default'}",
-            fix="use --workload azure:FILE, or --arrival poisson:RATE",
-        )  # fmt: skip
+def arrivals_definition(text: str, workload: str | None, usable: int | None) -> dict[str, Any] | None:
+    """Return what of a trace of ``usable`` requests is replayed at its times, and how fast; ``None`` if nothing is.
+
+    Raises ``ConfigError`` for a workload without recorded times, ``WorkloadError`` for a trace without usable ones.
+    """
+    arrival = parse_arrival(text)
+    if arrival.kind != "trace":
+        return None
+    recorded = _stretch(workload or "", None)
+    requests = int(recorded.time_s.size)
+    return {
+        "requests": requests,
+        "of": usable,
+        "rule": f"{ALL}, by time; from the start again at their end" if requests == usable else BEGINNING,
+        "recorded_rate_per_s": recorded.rate_per_s,
+        "rate_per_s": arrival.rate_per_s or recorded.rate_per_s,
+    }
+
+
+def _stretch(workload: str, rate_per_s: float | None) -> Stretch:
+    """Read the requests of a trace in the order of their times, scaled to a rate where one is given."""
     try:
-        shape, times_s = read_azure(Path(file)), read_azure_times(Path(file))
+        trace = find_trace(workload)
+        if trace is None or not trace.has_times:
+            raise ConfigError(
+                "arrival = trace needs a workload with recorded times",
+                why=f"the workload is {workload or 'the default'}",
+                fix=f"use --workload {', '.join(f'{kind}:FILE' for kind in TIMED)}, or --arrival poisson:RATE",
+            )
+        stretch = read_stretch(trace)
+        return stretch if rate_per_s is None else stretch.at_rate(rate_per_s)
     except WorkloadFileError as error:
         raise WorkloadError(str(error)) from error
-    output_tok = np.maximum(1, np.rint(shape.output_tok * multiplier)).astype(np.int64)
-    if context_tok is not None:
-        output_tok = np.minimum(output_tok, context_tok - shape.input_tok)
-    order = np.argsort(times_s, kind="stable")
-    columns = (times_s[order], shape.input_tok[order], output_tok[order])
-    return Timeline(*(tuple(column.tolist()) for column in columns))
+    except ValueError as error:
+        raise WorkloadError(f"{workload}: {error}") from error
+
+
+def _lengths(stretch: Stretch, multiplier: float, context_tok: int | None) -> LengthDistribution:
+    """Return the lengths in the same order, outputs multiplied and capped to the context as the cell's are."""
+    lengths = RecordedShape(stretch.input_tok, stretch.output_tok, {}).lengths(multiplier)
+    if context_tok is None:
+        return lengths
+    try:
+        return lengths.capped(context_tok)[0]
+    except ValueError as error:
+        raise WorkloadError(
+            "the requests of the trace do not fit the server's context", why=str(error),
+            fix="serve a longer context (--server-arg=--max-model-len=N) or choose a shorter workload",
+        ) from error  # fmt: skip

@@ -2,8 +2,10 @@
 
 Rule: the tokens of a completed request come at a constant rate from its first event (streamed) or from its sending
 (not streamed: the time in the queue and of the prefill is not known) until its end. Over a window only the requests
-that straddle an edge are misplaced by this; in a steady state what one edge gains the other loses. Requests that did
-not complete have no known tokens, so such cells are drained.
+that straddle an edge are misplaced by this, and what one edge gains the other loses as long as the load is steady over
+their whole lives. So the load goes on past the window, in no statistic, until every request in flight at its end has
+completed: as a load drains, those left run faster than they did in the window. Requests that did not complete have no
+known tokens.
 """
 
 from __future__ import annotations
@@ -48,6 +50,25 @@ def with_usage_tokens(server: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFr
             mine = requests[requests["server"] == number]
             filled.loc[rows.index, "generation_tok"] = tokens_by(mine, rows["t_mono_s"].to_numpy(float))
     return filled
+
+
+def due_s(requests: pd.DataFrame) -> pd.Series[float]:
+    """Return when each request was due (open loop) or else sent; NaN for one that was neither."""
+    return requests["scheduled_mono_s"].fillna(requests["send_mono_s"])
+
+
+def usage_is_incomplete(requests: pd.DataFrame, stop_s: float) -> bool:
+    """Return whether a request sent by the end of the load was cut off, so that its tokens are not known."""
+    return bool(((requests["outcome"] == "aborted") & (requests["send_mono_s"] <= stop_s)).any())
+
+
+def usage_known_until_s(requests: pd.DataFrame, slots: int) -> float:
+    """Return until when all tokens are known while ``slots`` are kept full: each slot's last request has ended by then.
+
+    Minus infinity while some slot has had no request end yet, as always in an open loop, which has no slots.
+    """
+    last_s = requests.loc[requests["slot"] >= 0].groupby("slot")["end_mono_s"].max()
+    return float(last_s.min()) if last_s.size and last_s.size >= slots else -np.inf
 
 
 def lacks_counter(server: pd.DataFrame) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from harness.errors import ServerError
 from harness.server.api import complete_one_token, is_healthy
@@ -94,6 +95,13 @@ class LaunchedServer:
         """Id of the process group that holds the server and all its children."""
         return self._guard.pid
 
+    def pids(self) -> frozenset[int]:
+        """Return the ids of the server's processes: the members of its session and the guard's descendants."""
+        found = {pid for pid in psutil.pids() if _session(pid) == self.server_group}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {child.pid for child in psutil.Process(self.server_group).children(recursive=True)}
+        return frozenset(found)
+
     async def wait_ready(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
         """Wait until /health answers and a real completion comes back; raises ``ServerError`` with the log's end."""
         deadline = self.started_mono_s + timeout_s
@@ -143,3 +151,10 @@ class LaunchedServer:
         """Tell the guard to end the server; ``stop`` also waits until it has."""
         if self._guard.stdin and not self._guard.stdin.closed:
             self._guard.stdin.close()
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.pace import Pace
 from harness.server.metrics import ServerCounters, parse_counters
@@ -29,11 +30,22 @@ class ServerRow:
     error: str | None = None
 
 
+def read_metrics(url: str) -> str:
+    """Return what a server says on /metrics; raises ``OSError`` or ``ValueError`` where it does not."""
+    with _open_metrics(url) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def _open_metrics(url: str) -> Any:
+    return _OPENER.open(f"{url}/metrics", timeout=_TIMEOUT_S)
+
+
 def scrape(url: str, server: int) -> ServerRow:
     """Scrape one server now; a failure is a row with its reason, never a row of zeros."""
     t_mono_s, t_wall_s = time.monotonic(), time.time()
     try:
-        with _OPENER.open(f"{url}/metrics", timeout=_TIMEOUT_S) as answer:
+        with _open_metrics(url) as answer:
             t_mono_s, t_wall_s = time.monotonic(), time.time()
             return ServerRow(t_mono_s, t_wall_s, server, parse_counters(answer.read().decode()))
     except (urllib.error.URLError, OSError, ValueError) as error:

@@ -153,6 +153,18 @@ int nvmlDeviceGetEnforcedPowerLimit(Gpu *gpu, unsigned *out) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetPowerManagementDefaultLimit(Gpu *gpu, unsigned *out) {
+    DEVICE_CALL;
+    *out = (unsigned)lround(1e3 * fake.default_limit_w);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetEccMode(Gpu *gpu, unsigned *current, unsigned *pending) {
+    DEVICE_CALL;
+    *current = *pending = (unsigned)fake.ecc;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetUtilizationRates(Gpu *gpu, unsigned out[2]) { /* gpu, memory */
     DEVICE_CALL;
     out[0] = 97;

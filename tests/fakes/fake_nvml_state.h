@@ -17,9 +17,9 @@ typedef struct { int index; } Gpu;
 typedef struct { char call[64]; int code; double after_s; int gpu; double until_s; } Failure; /* gpu -1: every GPU */
 
 static struct {
-    int initialised, started, gpus, mig, field_type, steps, failures, pids, persistence, xid, watched, xid_told;
+    int initialised, started, gpus, mig, field_type, steps, failures, pids, persistence, xid, watched, xid_told, ecc;
     double zero_s, time_scale, mean_w, amplitude_w, period_s, phase_s, update_s, gain, reset_s, stuck_s, limit_w;
-    double module_extra_w, reasons_from_s, reasons_until_s, ecc_s, xid_s, capability;
+    double module_extra_w, reasons_from_s, reasons_until_s, ecc_s, xid_s, capability, default_limit_w;
     double step_w[MAX_STEPS];
     unsigned pid[MAX_PIDS];
     char wave[16], name[96];
@@ -67,6 +67,8 @@ static void read_settings(void) {
     fake.reset_s = number("FAKE_NVML_RESET_S", "inf");
     fake.stuck_s = number("FAKE_NVML_STUCK_S", "inf");
     fake.limit_w = number("FAKE_NVML_LIMIT_W", "700");
+    fake.default_limit_w = number("FAKE_NVML_DEFAULT_LIMIT_W", "700");
+    fake.ecc = (int)number("FAKE_NVML_ECC", "1");
     fake.mig = (int)number("FAKE_NVML_MIG", "0");
     fake.field_type = (int)number("FAKE_NVML_FIELD_TYPE", "1");
     fake.memory_b = strtoull(text("FAKE_NVML_MEMORY_B", "85899345920"), NULL, 10);

@@ -70,6 +70,8 @@ class Scenario:
     capability: float = 9.0
     persistence: bool = True
     limit_w: float = 700.0
+    default_limit_w: float = 700.0
+    ecc: bool = True
     mig: bool = False
     field_type: int = 1
     memory_b: int = 80 * 2**30

@@ -37,6 +37,7 @@ class ScriptedServer:
     def __init__(self, script: Script) -> None:
         self.script, self.engine = script, Engine(script)
         self.asked: list[dict[str, Any]] = []
+        self.words: dict[str, int] = {}
         self.open = self.most_open = 0
         self.url = ""
 
@@ -48,6 +49,7 @@ class ScriptedServer:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/completions", self._complete)
+        app.router.add_post("/tokenize", self._tokenize)
         app.cleanup_ctx.append(self._generating)
         return app
 
@@ -71,6 +73,13 @@ class ScriptedServer:
             raise web.HTTPNotFound
         return web.Response(text=metrics_text(self.engine))
 
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        """Answer with the place of each word in the alphabet of all words seen, as ids from 300 on."""
+        words = str((await request.json())["prompt"]).split()
+        for word in words:
+            self.words.setdefault(word, 300 + len(self.words))
+        return web.json_response({"count": len(words), "tokens": [self.words[word] for word in words]})
+
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         self.asked.append(asked)
@@ -89,16 +98,17 @@ class ScriptedServer:
         if fault == "drop":
             _hang_up(request)
         short = fault == "short" and asked["max_tokens"] > 1
-        sequence = self.engine.add(len(asked["prompt"]), asked["max_tokens"] // (2 if short else 1))
+        sequence = self.engine.add(asked["prompt"], asked["max_tokens"] // (2 if short else 1))
+        tell_ids = self.script.token_ids and asked.get("return_token_ids", False)
         try:
-            return await (self._stream if asked.get("stream") else self._whole)(request, sequence)
+            return await (self._stream if asked.get("stream") else self._whole)(request, sequence, tell_ids)
         finally:
             self.engine.abort(sequence)
 
-    async def _whole(self, request: web.Request, sequence: Sequence) -> web.StreamResponse:
+    async def _whole(self, request: web.Request, sequence: Sequence, tell_ids: bool) -> web.StreamResponse:
         while not sequence.done:
             await _moved(sequence)
-        text = json.dumps(_chunk(sequence.made_tok) | self._usage(sequence))
+        text = json.dumps(_chunk(sequence, 0, tell_ids) | self._usage(sequence))
         if self.script.fault == "not_json":
             text = "<html>a proxy was here</html>"
         if self.script.fault != "cut":
@@ -108,14 +118,14 @@ class ScriptedServer:
         await response.write(text[: len(text) // 2].encode())
         return _hang_up(request)
 
-    async def _stream(self, request: web.Request, sequence: Sequence) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, sequence: Sequence, tell_ids: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         told_tok = 0
         while not sequence.done:
             await _moved(sequence)
             if sequence.done or sequence.made_tok - told_tok >= self.script.tok_per_chunk:
-                await self._send(response, _chunk(sequence.made_tok - told_tok))
+                await self._send(response, _chunk(sequence, told_tok, tell_ids))
                 told_tok = sequence.made_tok
             if self.script.fault == "error_event" and 2 * told_tok >= sequence.target_tok:
                 await self._send(response, {"error": {"message": "scripted failure", "code": 500}})
@@ -151,8 +161,12 @@ async def _moved(sequence: Sequence) -> None:
     sequence.moved.clear()
 
 
-def _chunk(tokens: int) -> dict[str, Any]:
-    return {"object": "text_completion", "choices": [{"index": 0, "text": CHARACTER * tokens, "finish_reason": None}]}
+def _chunk(sequence: Sequence, told_tok: int, tell_ids: bool) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "text": CHARACTER * (sequence.made_tok - told_tok), "finish_reason": None}
+    if tell_ids:
+        first = {"prompt_token_ids": list(sequence.prompt)} if told_tok == 0 else {}
+        choice |= {"token_ids": sequence.made_ids[told_tok:], **first}
+    return {"object": "text_completion", "choices": [choice]}
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:

@@ -15,9 +15,9 @@ from tests.fakes.waiting import until
 
 
 @contextmanager
-def server_process(script: Script) -> Iterator[str]:
-    """Serve until the end of the block; yields the address."""
-    port = free_port("127.0.0.1")
+def server_process(script: Script, port: int | None = None) -> Iterator[str]:
+    """Serve until the end of the block, on a given port or a free one; yields the address."""
+    port = port or free_port("127.0.0.1")
     argv = [sys.executable, "-m", "tests.fakes.scripted_server", "--port", str(port), "--script", script.to_json()]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from harness.load.client import STREAM_INACTIVITY_S, Answer, complete, new_streams
+from harness.load.client import STREAM_INACTIVITY_S, Answer, _token_ids, complete, new_streams
 from harness.server.api import new_session
 from harness.server.metrics import parse_counters
 from tests.fakes.scripted_engine import Script
@@ -232,3 +232,18 @@ def test_256_requests_are_in_flight_together_unlike_with_a_default_session(
     server = asyncio.run(ask_256())
     assert server.most_open == open_at_once
     assert server.engine.generated_tok == 256 * OUTPUT_TOK
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([b'{"choices":[{"token_ids":[5,6]}]}', b'{"choices":[{"token_ids":[7]}]}', b'{"choices":[]}'], (5, 6, 7)),
+        ([b'{"choices":[{"text":"a"}]}'], ()),
+        ([b'{"choices":[{"token_ids":null}]}', b'{"choices":null}'], ()),
+        ([b'{"choices":[{"token_ids":[5]}]}', b"not JSON"], ()),
+        ([b"[1]"], ()),
+    ],
+    ids=["told", "left out", "null", "damaged", "no object"],
+)
+def test_ids_of_generated_tokens_are_read_whole_or_not_at_all(events, expected):
+    assert _token_ids(events) == expected

@@ -15,6 +15,7 @@ from estimator.lengths import LengthDistribution, empirical_lengths, exponential
 from harness.load import closed_loop, request
 from harness.load.client import Answer
 from harness.load.closed_loop import ClosedLoop
+from harness.load.queries import IndependentQueries
 from harness.load.request import RequestRow, Target
 from harness.server.api import new_session
 from tests.fakes.scripted_engine import Script
@@ -158,7 +159,51 @@ async def test_an_aborted_stop_brackets_the_servers_count() -> None:
         assert len(aborted) == 16
         assert load.completed_tok() <= load.generated_tok
         assert load.generated_tok <= load.completed_tok() + sum(row.output_tok_asked for row in aborted)
-        assert len(load.rows) == load.asked
+        assert len(load.rows) >= load.asked  # the last may be cut off on their way
+
+
+@in_loop
+async def test_what_is_cut_off_keeps_when_its_first_token_and_its_packets_came() -> None:
+    async with loading(Script(tok_per_s=200), lengths=fixed_lengths(INPUT_TOK, 100_000), streamed_share=1) as load:
+        load.loop.grow_to(3)
+        await until_in_loop(lambda: load.servers[0].open == 3 and load.generated_tok >= 300, "300 tokens")
+        await load.loop.stop(drain=False)
+    for row in load.with_outcome("aborted"):
+        assert row.send_mono_s is not None
+        assert row.answer.first_mono_s is not None
+        assert row.send_mono_s < row.answer.first_mono_s < row.answer.end_mono_s
+        assert (row.answer.packets or 0) >= 2
+        assert (row.answer.gap_max_s or 0) > 0
+        assert row.answer.output_tok is None
+
+
+@in_loop
+async def test_a_request_cut_off_before_its_first_token_has_no_time_of_one() -> None:
+    async with loading(Script(answer_delay_s=30), streamed_share=1) as load:
+        load.loop.grow_to(3)
+        await until_in_loop(lambda: load.servers[0].open == 3, "three requests")
+        await load.loop.stop(drain=False)
+    assert [(row.answer.outcome, row.answer.first_mono_s) for row in load.rows] == [("aborted", None)] * 3
+
+
+@in_loop
+async def test_a_load_is_outlasted_at_its_whole_concurrency_but_not_for_ever() -> None:
+    async with loading(Script(tok_per_s=1_000)) as load:
+        load.loop.grow_to(8)
+        await until_in_loop(lambda: len(load.rows) >= 20, "20 requests")
+        assert load.servers[0].open == 8
+        before_s = time.monotonic()
+        assert await load.loop.outlast(30)
+        await until_in_loop(lambda: load.servers[0].open == 8, "eight requests at once, still")
+        await load.loop.stop(drain=False)
+    for row in load.with_outcome("aborted"):
+        assert row.send_mono_s is not None
+        assert row.send_mono_s > before_s
+    async with loading(Script(answer_delay_s=30)) as load:
+        load.loop.grow_to(2)
+        await until_in_loop(lambda: load.servers[0].open == 2, "two requests")
+        assert not await load.loop.outlast(0.1)
+        await load.loop.stop(drain=False)
 
 
 @in_loop
@@ -271,3 +316,28 @@ async def test_every_first_fill_is_marked_and_one_a_slot() -> None:
     assert sorted(firsts) == list(range(8))
     sent_first = {row.slot: row for row in sorted(load.rows, key=lambda row: -row.send_mono_s)}
     assert all(row.first_fill for row in sent_first.values())
+
+
+@in_loop
+async def test_inputs_of_20_000_tokens_are_sent_whole_and_streamed_ones_too() -> None:
+    async with loading(Script(tok_per_s=8_000), lengths=fixed_lengths(20_000, 20), streamed_share=0.5) as load:
+        load.loop.grow_to(4)
+        await until_in_loop(lambda: len(load.rows) >= 24, "24 requests")
+        await load.loop.stop(drain=True)
+        (server,) = load.servers
+        later = [row for row in load.rows if not row.first_fill]
+        assert {row.answer.prompt_tok for row in later} == {20_000}
+        assert sum(len(body["prompt"]) for body in server.asked) == sum(row.input_tok_sent for row in load.rows)
+        assert {row.answer.outcome for row in load.rows} == {"completed"}
+
+
+@pytest.mark.parametrize(
+    "lengths", [fixed_lengths(20_000, 5_000), exponential_lengths(3_000, 20_000)], ids=["fixed", "exponential"]
+)
+def test_the_age_of_a_first_fill_never_takes_a_request_beyond_the_context(lengths: LengthDistribution) -> None:
+    capped, share = lengths.capped(22_000)
+    assert share > 0.1
+    queries = IndependentQueries(capped, np.random.default_rng(1))
+    firsts = [queries.first_fill(0) for _ in range(2_000)]
+    assert max(first.input_tok for first in firsts) > 21_000  # some are old
+    assert all(first.output_tok >= 1 and first.input_tok + first.output_tok <= 22_000 for first in firsts)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.load.http_stream import TAIL_BYTES, Received, StreamError, StreamPool, _Connection
+from harness.load.http_stream import TAIL_BYTES, Arrived, Received, StreamError, StreamPool, _Connection
 from tests.fakes.byte_server import CLOSE, byte_server
 from tests.fakes.waiting import in_loop, until_in_loop
 
@@ -62,7 +62,7 @@ def test_a_body_arrives_whole_however_it_is_framed_and_cut(pieces: list[bytes], 
     received = asyncio.run(post(*pieces))
     assert received.status == 200
     assert received.tail == body
-    assert (received.first_mono_s is not None) == (b"data:" in body)
+    assert (received.arrived.first_mono_s is not None) == (b"data:" in body)
 
 
 class Recorder:
@@ -78,7 +78,7 @@ class Recorder:
 async def feed(pieces: list[bytes]) -> Received:
     connection = _Connection()
     connection.connection_made(cast("Any", Recorder()))
-    exchange = asyncio.create_task(connection.exchange(b"", 60))
+    exchange = asyncio.create_task(connection.exchange(b"", 60, Arrived()))
     await asyncio.sleep(0)
     for piece in pieces:
         assert not exchange.done()
@@ -112,7 +112,7 @@ def test_of_a_long_stream_the_end_is_kept() -> None:
     events = [f"data: {number}\n\n".encode() for number in range(20_000)]
     received = asyncio.run(feed([CHUNKED, *(chunk(event) for event in events), END]))
     assert received.tail == b"".join(events)[-TAIL_BYTES:]
-    assert len(received.arrivals_s) == len(events) + 1
+    assert len(received.arrived.packets_s) == len(events) + 1
 
 
 def test_the_first_event_is_the_first_data_not_a_comment_or_a_header() -> None:
@@ -123,10 +123,10 @@ def test_the_first_event_is_the_first_data_not_a_comment_or_a_header() -> None:
             return await new_pool().post(server.url, b"{}"), began_s
 
     received, began_s = asyncio.run(time_it())
-    assert received.first_mono_s is not None
-    assert received.first_mono_s - began_s >= 0.14
-    assert received.first_mono_s == received.arrivals_s[2]
-    assert received.end_mono_s == received.arrivals_s[-1]
+    assert received.arrived.first_mono_s is not None
+    assert received.arrived.first_mono_s - began_s >= 0.14
+    assert received.arrived.first_mono_s == received.arrived.packets_s[2]
+    assert received.end_mono_s == received.arrived.packets_s[-1]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,9 @@ def test_the_clients_deal_a_trace_out_and_nothing_is_lost() -> None:
     assert [query.input_tok for query in dealt[1]] == [2, 4, 1, 3, 5]
 
 
-@pytest.mark.parametrize("text", ["poisson", "poisson:0", "poisson:-1", "poisson:x", "uniform:3", ""])
+@pytest.mark.parametrize(
+    "text", ["poisson", "poisson:0", "poisson:-1", "poisson:x", "uniform:3", "", "trace:0", "trace:", "closed:2"]
+)
 def test_what_is_no_arrival_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no arrival"):
         parse_arrival(text)

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -111,6 +112,20 @@ async def test_what_a_client_dies_of_is_told() -> None:
         await until_in_loop(lambda: all(client.failure for client in load.processes._clients), "the failures", 60)
         with pytest.raises(MeasurementError, match="has no times of its own"):
             await load.processes.stop(drain=False)
+
+
+@in_loop
+async def test_every_client_keeps_its_load_up_until_the_last_has_outlasted_its_requests() -> None:
+    async with loading() as load:
+        load.processes.grow_to(6)
+        await until_in_loop(lambda: sum(server.open for server in load.servers) == 6, "six requests", 60)
+        before_s = time.monotonic()
+        assert await load.processes.outlast(30)
+        await until_in_loop(lambda: sum(server.open for server in load.servers) == 6, "six requests at once, still")
+        await load.processes.stop(drain=False)
+    early = [row for row in load.rows if row.send_mono_s is not None and row.send_mono_s < before_s]
+    assert len(early) >= 6
+    assert {row.answer.outcome for row in early} == {"completed"}
 
 
 @in_loop

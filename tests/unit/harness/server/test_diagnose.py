@@ -50,7 +50,60 @@ def test_a_log_excerpt_names_its_cause_and_what_to_do(log, cause):
     assert found[1]
 
 
-@pytest.mark.parametrize("log", ["", "INFO: Application startup complete."])
+BANNER = """/opt/rocm/lib/libamd_smi.so: cannot open shared object file: No such file or directory
+Unable to find libamd_smi.so library try installing amd-smi-lib from your package manager
+(APIServer pid=2535) INFO 11-23 06:55:24 [api_utils.py:286] non-default args: {'port': 37961, 'model': '/models/tiny'}
+(APIServer pid=2535) INFO 11-23 06:55:24 [model.py:1661] Using max model len 32768, CPU KV cache space 4 GiB
+(APIServer pid=2535) WARNING 11-23 06:55:24 [system_utils.py:255] Found ulimit of 20000. This can cause fd limit \
+errors like `OSError: [Errno 24] Too many open files`. Consider increasing with ulimit -n
+"""
+TRACEBACK = """Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+  File "/venv/lib/python3.11/site-packages/pydantic/_internal/_dataclasses.py", line 121, in __init__
+    s.__pydantic_validator__.validate_python(ArgsKwargs(args, kwargs), self_instance=s)
+pydantic_core._pydantic_core.ValidationError: 1 validation error for """
+PYDANTIC = "    For further information visit https://errors.pydantic.dev/2.14/v/value_error\n"
+REAL = {
+    "too long a context": (
+        TRACEBACK + "ModelConfig\n  Value error, User-specified max_model_len (99999999) is greater than the derived "
+        "max_model_len (max_position_embeddings=32768.0 or model_max_length=None in model's config.json).\n" + PYDANTIC,
+        "vLLM refuses its arguments", "User-specified max_model_len (99999999) is greater",
+    ),
+    "a quantization that the model lacks": (
+        TRACEBACK + "VllmConfig\n  Value error, Cannot find the config file for awq\n" + PYDANTIC,
+        "vLLM refuses its arguments", "Cannot find the config file for awq",
+    ),
+    "an unknown choice": (
+        "                     [--enable-log-requests | --no-enable-log-requests]\n"
+        "api_server.py: error: argument --kv-cache-dtype: invalid choice: 'fp13' (choose from 'auto', 'fp8')\n",
+        "vLLM does not know an argument", "invalid choice: 'fp13'",
+    ),
+    "a folder without a model": (
+        TRACEBACK + "ModelConfig\n  Value error, Invalid repository ID or local directory specified: '/models/tiny'.\n"
+        "Please verify the following requirements:\n1. Provide a valid Hugging Face repository ID.\n" + PYDANTIC,
+        "bad model", "Invalid repository ID or local directory specified: '/models/tiny'",
+    ),
+    "an engine that died at the start": (
+        "(EngineCore pid=77) ERROR 11-23 06:55:31 [core.py:1069] Traceback (most recent call last):\n"
+        "(EngineCore pid=77) ERROR 11-23 06:55:31 [core.py:1069]     raise ValueError(\n"
+        "(EngineCore pid=77) ERROR 11-23 06:55:31 [core.py:1069] ValueError: Unknown attention backend: 'FOO'\n"
+        "Traceback (most recent call last):\n"
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
+        "not recognised", "ValueError: Unknown attention backend: 'FOO'",
+    ),
+}  # fmt: skip
+"""What vLLM 0.32 logs, shortened."""
+
+
+@pytest.mark.parametrize(("log", "cause", "words"), REAL.values(), ids=REAL)
+def test_the_servers_own_error_is_told_with_its_cause_whatever_a_healthy_start_logs(log, cause, words):
+    found, fix = likely_cause(BANNER + log)
+    assert found.startswith(cause)
+    assert words in found
+    assert fix
+
+
+@pytest.mark.parametrize("log", ["", "INFO: Application startup complete.", BANNER])
 def test_a_log_without_a_known_cause_names_none(log):
     assert likely_cause(log) is None
 

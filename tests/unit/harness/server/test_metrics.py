@@ -48,6 +48,14 @@ vllm:time_to_first_token_seconds_sum{engine="1",model_name="tiny"} 1.5
 # TYPE vllm:inter_token_latency_seconds histogram
 vllm:inter_token_latency_seconds_count{engine="0",model_name="tiny"} 100.0
 vllm:inter_token_latency_seconds_sum{engine="0",model_name="tiny"} 2.5
+# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
+# TYPE vllm:prefix_cache_queries_total counter
+vllm:prefix_cache_queries_total{engine="0",model_name="tiny"} 1500.0
+vllm:prefix_cache_queries_total{engine="1",model_name="tiny"} 2500.0
+# HELP vllm:prefix_cache_hits_total Prefix cache hits, in terms of number of cached tokens.
+# TYPE vllm:prefix_cache_hits_total counter
+vllm:prefix_cache_hits_total{engine="0",model_name="tiny"} 1200.0
+vllm:prefix_cache_hits_total{engine="1",model_name="tiny"} 2000.0
 """
 
 
@@ -63,6 +71,8 @@ def test_two_engines_add_their_counters_and_queues_and_average_their_kv_usage():
         ttft_count=10.0,
         itl_sum_s=2.5,
         itl_count=100.0,
+        prefix_queries_tok=4_000.0,
+        prefix_hits_tok=3_200.0,
     )
 
 
@@ -70,12 +80,15 @@ OLD = """\
 vllm:gpu_cache_usage_perc{model_name="tiny"} 0.5
 vllm:time_per_output_token_seconds_sum{model_name="tiny"} 3.0
 vllm:time_per_output_token_seconds_count{model_name="tiny"} 60.0
+vllm:gpu_prefix_cache_queries_total{model_name="tiny"} 90.0
+vllm:gpu_prefix_cache_hits_total{model_name="tiny"} 30.0
 """
 
 
 def test_older_names_are_understood():
     counters = parse_counters(OLD)
     assert (counters.kv_usage_ratio, counters.itl_sum_s, counters.itl_count) == (0.5, 3.0, 60.0)
+    assert (counters.prefix_queries_tok, counters.prefix_hits_tok) == (90.0, 30.0)
 
 
 def test_old_and_new_names_together_are_not_counted_twice():
@@ -108,3 +121,13 @@ def test_malformed_text_is_refused(line):
 
 def test_a_metric_without_labels_is_read():
     assert parse_counters("vllm:num_requests_running 4\n").running == 4
+
+
+def test_requests_that_were_aborted_or_failed_are_not_finished():
+    ended = {"stop": 5, "length": 7, "abort": 100, "error": 1000, "repetition": 2}
+    lines = [
+        f'vllm:request_success_total{{engine="{engine}",finished_reason="{why}",model_name="tiny"}} {count}.0'
+        for engine in (0, 1)
+        for why, count in ended.items()
+    ]
+    assert parse_counters("\n".join(lines) + "\n").finished_requests == 2 * (5 + 7 + 2)
