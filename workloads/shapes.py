@@ -5,6 +5,7 @@ A multiplier scales output lengths only, as test-time scaling does; the input st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,11 +66,14 @@ class FixedShape:
 
 @dataclass(frozen=True, eq=False)
 class RecordedShape:
-    """The queries of a recorded trace, input and output lengths kept together; arrays of shape ``(n,)``."""
+    """Queries of a recorded trace, input and output lengths kept together; arrays of shape ``(n,)``.
+
+    ``origin`` says which trace, and how many of its requests these are and why.
+    """
 
     input_tok: IntArray
     output_tok: IntArray
-    sha256: str
+    origin: Mapping[str, Any]
 
     def lengths(self, multiplier: float) -> LengthDistribution:
         """Return the recorded queries, each equally likely, with outputs multiplied and rounded."""
@@ -77,5 +81,5 @@ class RecordedShape:
         return empirical_lengths(self.input_tok, scaled)
 
     def definition(self) -> dict[str, Any]:
-        """Return the number of requests and the hash of the file they came from."""
-        return {"trace_requests": int(self.input_tok.size), "trace_sha256": self.sha256}
+        """Return where the queries come from."""
+        return dict(self.origin)

@@ -1,4 +1,4 @@
-"""Workloads by name: ``traditional``, ``test-time``, ``small``, ``fixed:500x2000``, ``azure:FILE``, ``FILE.yaml``."""
+"""Workloads by name: ``traditional``, ``fixed:500x2000``, ``azure:FILE``, ``task:NAME_OR_FILE``, ``FILE.yaml`` ..."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from typing import Any
 import yaml
 
 from estimator.lengths import LengthDistribution
-from workloads.shapes import ExponentialShape, FixedShape, Shape
-from workloads.traces import WorkloadFileError, read_azure
+from workloads.replayed_tasks import TaskReplay
+from workloads.sample import read_recorded
+from workloads.shapes import ExponentialShape, FixedShape, RecordedShape, Shape
+from workloads.tasks import load_task
+from workloads.traces import TRACE_NAMES, Trace, WorkloadFileError, find_trace
+from workloads.traces.formats import DESCRIPTIONS
 
 _FIXED = re.compile(r"fixed:(\d+)x(\d+)")
+TASK_PREFIX = "task:"
 _PROFILE_KEYS = {"name", "description", "source", "input_tok", "median_output_tok"}
 
 
@@ -63,18 +68,36 @@ def load_workload(text: str) -> Workload:
         if min(input_tok, output_tok) < 1:
             raise WorkloadNameError(f"{text}: both lengths must be at least 1 token")
         return Workload(text, "Every query has the same lengths", "given", FixedShape(input_tok, output_tok))
-    if text.startswith("azure:"):
-        path = Path(text.removeprefix("azure:"))
-        return Workload(f"azure:{path.name}", "Lengths of recorded production requests", str(path), read_azure(path))
+    if (trace := find_trace(text)) is not None:
+        return recorded_workload(trace)
+    if text.startswith(TASK_PREFIX):
+        return _from_task(text.removeprefix(TASK_PREFIX))
     if text.endswith((".yaml", ".yml")):
         return _from_file(Path(text))
     if text in shipped_workloads():
         packaged = resources.files("workloads").joinpath("profiles").joinpath(f"{text}.yaml")
         return _from_profile(text, yaml.safe_load(packaged.read_text()))
-    known = [*shipped_workloads(), "fixed:500x2000", "azure:FILE"]
+    known = [*shipped_workloads(), "fixed:500x2000", *TRACE_NAMES, "task:NAME_OR_FILE"]
     near = difflib.get_close_matches(text, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise WorkloadNameError(f"unknown workload {text!r}{hint} (known: {', '.join(known)}, or a profile FILE.yaml)")
+
+
+def recorded_workload(trace: Trace) -> Workload:
+    """Return the lengths of a trace as a workload; raises ``WorkloadFileError`` where it cannot be read."""
+    lengths, origin = read_recorded(trace)
+    shape = RecordedShape(lengths.input_tok, lengths.output_tok, origin)
+    return Workload(trace.name, DESCRIPTIONS[trace.kind], str(trace.path), shape)
+
+
+def _from_task(name: str) -> Workload:
+    try:
+        task = load_task(name)
+    except WorkloadFileError:
+        raise
+    except ValueError as error:
+        raise WorkloadNameError(str(error)) from error
+    return Workload(f"{TASK_PREFIX}{task.name}", task.description, task.source, TaskReplay(task.shape))
 
 
 def _from_file(path: Path) -> Workload:

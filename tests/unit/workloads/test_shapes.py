@@ -5,7 +5,7 @@ import pytest
 
 from workloads.shapes import ExponentialShape, FixedShape, RecordedShape
 
-RECORDED = RecordedShape(np.array([10, 20, 30]), np.array([1, 4, 7]), "abc")
+RECORDED = RecordedShape(np.array([10, 20, 30]), np.array([1, 4, 7]), {"trace_requests": 3, "trace_sha256": "abc"})
 SHAPES = [ExponentialShape(500, 300.0), FixedShape(500, 300), RECORDED]
 
 
