@@ -85,7 +85,7 @@ def _ladder_table(ladders: list[Mapping[str, Any]], groups: list[str]) -> Table:
     table.add_column("group", justify="right")
     table.add_column("task", overflow="fold")
     for name in ("slots", "saturation", "tok/s", "W/limit", "power", "TPS", "length", "total", "P5-P95", "J/J"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for ladder in ladders:
         terms = ladder["ln_ratio"]
         table.add_row(

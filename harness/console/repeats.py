@@ -22,7 +22,7 @@ def print_repeats(document: Mapping[str, Any]) -> None:
         console.print(f"UNFINISHED: {len(runs)} of {document['repeats_asked']} repeats", style="bold")
     table = Table(title="over runs on servers started anew (u: relative standard uncertainty)", header_style="bold")
     for name in ("cell", "runs", "TPS (tok/s)", "u of one run", "Wh/query", "u of one run", "between runs", "of mean"):
-        table.add_column(name, justify="left" if name == "cell" else "right")
+        table.add_column(name, justify="left" if name == "cell" else "right", overflow="fold")
     for cell in document["cells"]:
         table.add_row(*_row(cell))
     console.print(table)

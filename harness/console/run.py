@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from harness.console.terminal import PLAIN_WIDTH
-from results.schema import CellResult, EnergyRatio, Latency, MeterReading, QueryEnergy, RunResult
+from harness.power.conditions import NOT_THROTTLING
+from results.schema import CellResult, DeviceResult, EnergyRatio, Latency, MeterReading, QueryEnergy, RunResult
 
 
 def result_text(result: RunResult, width: int = PLAIN_WIDTH) -> str:
@@ -29,11 +32,14 @@ def print_result(result: RunResult, console: Console) -> None:
     if run.labels:
         console.print()
     console.print(f"{run.model} (server version {run.server_version or 'unknown'}); prediction: {run.prediction}")
-    if result.idle and result.idle.watts is not None:
-        idle = result.idle
-        console.print(
-            f"loaded idle: {idle.watts:,.1f} W ({idle.boundary}, {idle.power_source}) over {idle.duration_s:.0f} s"
-        )
+    for name, idle in (("bare", result.bare_idle), ("loaded", result.idle)):
+        if idle and idle.watts is not None:
+            source = f"{idle.boundary}, {idle.power_source}"
+            known = idle.standard_uncertainty_rel
+            error = "u unknown" if known is None else f"u = {known:.1%}"
+            console.print(f"{name} idle: {idle.watts:,.1f} W ({error}; {source}) over {idle.duration_s:.0f} s")
+    if result.bare_idle_unknown:
+        console.print(f"bare idle: unknown, {result.bare_idle_unknown}")
     if result.cells:
         console.print(_table(result))
     for cell in result.cells:
@@ -62,23 +68,29 @@ def _table(result: RunResult) -> Table:
     table.add_column("")
     for cell in result.cells:
         table.add_column(f"{cell.name} {cell.workload}", justify="right")
-    columns = [_column(cell) for cell in result.cells]
-    for number, (name, _) in enumerate(columns[0]):
-        table.add_row(name, *(column[number][1] for column in columns))
+    for named in zip(*(_column(cell) for cell in result.cells), strict=True):
+        values = [value for _, value in named]
+        if any(value is not None for value in values):
+            table.add_row(named[0][0], *("n/a" if value is None else value for value in values))
     return table
 
 
-def _column(cell: CellResult) -> list[tuple[str, str]]:
+def _column(cell: CellResult) -> list[tuple[str, str | None]]:
+    """Return a cell's rows; one without a value is None, and is left out where no cell has it."""
     energy, predicted, split = cell.wh_per_query, cell.predicted_wh_per_query, cell.split
     return [
         ("verdict", cell.verdict + (f": {', '.join(cell.reasons)}" if cell.reasons else "")),
         ("concurrency", str(cell.concurrency)),
         ("output tokens, mean / median", f"{cell.mean_output_tok:,.0f} / {cell.median_output_tok:,.0f}"),
-        ("TPS (tok/s)", _number(cell.tps_tok_per_s, ",.0f")),
+        ("TPS (tok/s)", _tps(cell)),
         (f"watts ({cell.power_source}, {cell.boundary})", _number(cell.watts, ",.1f")),
         ("GPU utilisation", _number(cell.gpu_utilization_ratio, ".0%")),
+        *condition_rows(cell.devices),
         ("TTFT, median of probes (s)", _latency(cell.ttft_s)),
+        ("  TTFT p90 / p99 (s)", _tail(cell.ttft_s)),
         ("inter-token latency, median (s)", _latency(cell.itl_s)),
+        ("  inter-token latency p90 / p99 (s)", _tail(cell.itl_s)),
+        ("goodput (streamed requests within limits)", _goodput(cell.goodput)),
         (f"J/token ({cell.boundary})", _joules(cell)),
         ("Wh/query measured, mean", _measured(cell)),
         ("Wh/query measured, median (allocated)", _number(energy.p50 if energy else None, ".4g")),
@@ -99,7 +111,80 @@ def _column(cell: CellResult) -> list[tuple[str, str]]:
             _kv_and_queue(cell),
         ),
         ("requests completed / errors", f"{cell.requests.completed:,} / {cell.requests.errors:,}"),
+        *task_rows(cell),
+        *client_rows(cell.client),
     ]
+
+
+def task_rows(cell: CellResult) -> list[tuple[str, str | None]]:
+    """Return what whole tasks cost, and how much of the prompts the prefix cache held."""
+    task, hits = cell.task, cell.prefix_cache_hit_ratio
+    return [
+        ("Wh/task measured, mean", None if task is None else f"{_number(task.wh_per_task, '.4g')}{_ci95(task.ci95)}"),
+        ("Wh/task predicted, mean", None if task is None else _number(task.predicted_wh_per_task, ".4g")),
+        ("tasks completed / mean steps", None if task is None else f"{task.completed:,} / {task.mean_steps:.3g}"),
+        ("prompt tokens held by the prefix cache", None if hits is None else f"{hits:.1%}"),
+    ]
+
+
+def condition_rows(devices: Sequence[DeviceResult]) -> list[tuple[str, str | None]]:
+    """Return what the GPUs were like: of several the one throttled most, the hottest, and the range of limits."""
+    temperatures = [device.temperature_max_c for device in devices if device.temperature_max_c is not None]
+    limits = [device.power_limit_w for device in devices if device.power_limit_w is not None]
+    ends = {min(limits), max(limits)} if limits else set()
+    several = " (worst GPU)" if len(devices) > 1 else ""
+    return [
+        (f"throttled readings{several}", _throttled(devices)),
+        ("highest GPU temperature (°C)", f"{max(temperatures):.0f}" if temperatures else None),
+        ("GPU power limit (W)", " to ".join(f"{limit_w:,.0f}" for limit_w in sorted(ends)) or None),
+        ("others' processes on the GPUs", _others(devices)),
+    ]
+
+
+def _throttled(devices: Sequence[DeviceResult]) -> str | None:
+    known = [device for device in devices if device.throttled_share is not None]
+    if not known:
+        return None
+    worst = max(known, key=lambda device: device.throttled_share or 0.0)
+    shares = worst.throttled_by_cause or {}
+    causes = [f"{name} {shares[name]:.0%}" for name in shares if name not in NOT_THROTTLING]
+    return f"{worst.throttled_share:.0%}" + (f" ({', '.join(causes)})" if causes else "")
+
+
+def _others(devices: Sequence[DeviceResult]) -> str | None:
+    """Return yes where there is one on any GPU, no where there is none on all; what no GPU tells is None."""
+    known = {device.foreign_processes for device in devices}
+    if known <= {None}:
+        return None
+    return "yes" if True in known else "unknown" if None in known else "no"
+
+
+def client_rows(client: dict[str, float | None] | None) -> list[tuple[str, str | None]]:
+    """Return how the load clients kept up."""
+    known = client or {}
+    lag_s, cpu, refill_s = known.get("lag_p99_s"), known.get("cpu_share"), known.get("refill_p99_s")
+    return [
+        ("client: event-loop lag, p99 (ms)", None if lag_s is None else f"{1000 * lag_s:.1f}"),
+        ("client: share of a core", None if cpu is None else f"{cpu:.0%}"),
+        ("client: slot refill, p99 (ms)", None if refill_s is None else f"{1000 * refill_s:.1f}"),
+    ]
+
+
+def _tail(latency: Latency | None) -> str | None:
+    """Return p90 and p99; which of them exist depends on the number of requests."""
+    if latency is None or latency.p90_s is None:
+        return None
+    return f"{latency.p90_s:.4f} / {_number(latency.p99_s, '.4f')}"
+
+
+def _goodput(goodput: dict[str, Any] | None) -> str | None:
+    if goodput is None or goodput["n"] == 0:
+        return None
+    names = {"TTFT": goodput["ttft_limit_s"], "ITL": goodput["itl_limit_s"]}
+    limits = ", ".join(f"{name} <= {limit_s:g} s" for name, limit_s in names.items() if limit_s is not None)
+    low, high = goodput["bounds"]
+    share = f"{low:.1%}" if goodput["share"] is not None else f"{low:.1%} to {high:.1%}"
+    return f"{share} of {goodput['n']:,}{_ci95(goodput['ci95'])}: {limits}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -112,6 +197,13 @@ def _latency(latency: Latency | None) -> str:
     if latency.p50_s is not None:
         return f"{latency.p50_s:.4f} ({latency.probes} probes)"
     return "n/a (no probe ended)" if latency.server_mean_s is None else f"mean {latency.server_mean_s:.4f} (server)"
+
+
+def _tps(cell: CellResult) -> str:
+    if cell.tps_tok_per_s is None or cell.tps_ci95 is None:
+        return _number(cell.tps_tok_per_s, ",.0f")
+    half = (cell.tps_ci95[1] - cell.tps_ci95[0]) / 2
+    return f"{cell.tps_tok_per_s:,.0f} ± {half / cell.tps_tok_per_s:.1%} (95%)"
 
 
 def _joules(cell: CellResult) -> str:

@@ -11,6 +11,9 @@ from rich.table import Table
 from harness.console.terminal import stdout_console
 from harness.sweep_config import SweepConfig
 
+_LONGEST_CODE = len("counter_integral_disagree,")
+"""Room for every reason code in one piece, because people look them up."""
+
 
 def cells_line(config: SweepConfig) -> str:
     """Return which cells a sweep measures."""
@@ -25,7 +28,8 @@ def print_sweep(document: Mapping[str, Any]) -> None:
     """Print the ladder's curve, what unsaturated serving costs, the grid, and the energy exponents."""
     console, run = stdout_console(), document["run"]
     if run["status"] != "complete":
-        console.print(f"{run['status'].upper()} RESULT: go on with harness sweep --resume {run['path']}", style="bold")
+        told = f"{run['status'].upper()} RESULT: go on with harness sweep --resume {run['path']}"
+        console.print(told, style="bold", soft_wrap=True)
     for label in run["labels"]:
         console.print(f"! {label}", style="bold")
     console.print(f"{run['model']} (server version {run['server_version'] or 'unknown'})")
@@ -46,7 +50,8 @@ def _print_ladder(console: Console, ladder: Mapping[str, Any]) -> None:
     if knee:
         console.print(
             f"within 3% of {knee['plateau_tps_tok_per_s']:,.0f} tok/s from {knee['concurrency']} in flight; "
-            f"what ends the ladder: {knee['binds'].replace('_', ' ')}"
+            f"what ends the ladder: {knee['binding']}",
+            soft_wrap=True,
         )
     if cost:
         bounds = "" if cost["ci95"] is None else f" (95% {cost['ci95'][0]:.3g} to {cost['ci95'][1]:.3g}, random)"
@@ -76,12 +81,13 @@ def _print_grid(console: Console, grid: Mapping[str, Any]) -> None:
 
 
 def _table(title: str, lines: list[Mapping[str, Any]]) -> Table:
-    table = Table(title=title, header_style="bold")
     first = lines[0]
-    source = f"{first['power_source']}, {first['boundary']}"
-    names = ("cell", "in flight", "TPS (tok/s)", f"watts ({source})", "J/token ± 95%", "Wh/query", "queue", "verdict")
-    for name in names:
-        table.add_column(name, justify="left" if name in ("cell", "verdict") else "right")
+    source = f"watts: {first['power_source']}, {first['boundary']}"
+    table = Table(title=f"{title} ({source})", header_style="bold")
+    names = ("cell", "in flight", "TPS (tok/s)", "watts", "J/token ± 95%", "Wh/query", "queue", "verdict")
+    for name in names[:-1]:
+        table.add_column(name, justify="left" if name == "cell" else "right", overflow="fold")
+    table.add_column(names[-1], overflow="fold", min_width=_LONGEST_CODE)
     for line in lines:
         table.add_row(
             line["cell"],
