@@ -13,12 +13,12 @@ FAILED_EXIT = 8
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="Run folder of harness stress or sweep, made here or elsewhere.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs, made here or elsewhere.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Re-derive every reported figure of a run from its raw files, and check its hashes and rules.
 
-    The exit code is 0 if no rule failed, 8 if any did, and 6 if the folder cannot be read as a run.
+    The exit code is 0 if no rule failed, 8 if any did, and 6 if the folder cannot be read as a run or as several.
     """
     from harness.console.verify import print_verification
     from harness.studies.verify import verification_document

@@ -1,36 +1,72 @@
-"""``harness verify``: from a run folder to what every rule finds of it."""
+"""``harness verify``: from a run folder, or a folder of runs, to what every rule finds of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.verify.evidence import read_evidence
+from harness.errors import StoreError
+from harness.verify.checks import Finding
+from harness.verify.covered import NOT_REDERIVED
+from harness.verify.evidence import Evidence, read_evidence
+from harness.verify.repeated import REPEATS_FILE, apply_group_rules, repeats_of
 from harness.verify.rules import apply_rules
 
 SCHEMA = "inference-energy/verification/1"
+GROUP_SCHEMA = "inference-energy/verifications/1"
 
-NOT_CHECKED = (
-    "not re-derived: the Monte Carlo interval of Wh/query and the systematic parts of its uncertainty, the choice of "
-    "the window among those allowed, the client's health, and the throughput model behind the prediction; "
-    "hashes show changes since the run's end, not who ran it"
+COUNTS = {"passed": "pass", "failed": "fail", "not_applicable": "not_applicable"}
+NOTES = (
+    "not re-derived: the throughput model and the draws behind the prediction; summary.txt has its hash alone",
+    "hashes show changes since the run's end, not who ran it",
 )
 
 
 def verification_document(folder: Path) -> dict[str, Any]:
-    """Check a stored run, made here or elsewhere; raises ``StoreError`` where it cannot be checked at all."""
-    evidence = read_evidence(folder)
-    findings = apply_rules(evidence)
-    count = {status: sum(found.status == status for found in findings) for status in ("pass", "fail", "not_applicable")}
+    """Check a run, or every run in a folder of runs, made here or elsewhere.
+
+    Raises ``StoreError`` where something cannot be checked at all.
+    """
+    if (folder / "manifest.json").is_file():
+        return _of_run(read_evidence(folder))
+    inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    if not inside:
+        raise StoreError(
+            f"cannot verify {folder}",
+            why="it holds no manifest.json and no run folders",
+            fix="give a run folder, or a folder of them, that harness stress or sweep left",
+        )
+    runs = [read_evidence(path) for path in inside]
+    return _of_group(folder, runs)
+
+
+def _of_run(evidence: Evidence) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run": evidence.result["run"]["id"],
-        "path": str(folder),
+        "path": str(evidence.folder),
         "labels": list(evidence.result["run"]["labels"]),
-        "rules": [asdict(found) for found in findings],
-        "passed": count["pass"],
-        "failed": count["fail"],
-        "not_applicable": count["not_applicable"],
-        "notes": [NOT_CHECKED],
+        **_counted(apply_rules(evidence)),
+        "not_rederived": NOT_REDERIVED,
+        "notes": list(NOTES),
     }
+
+
+def _of_group(folder: Path, runs: Sequence[Evidence]) -> dict[str, Any]:
+    documents = [_of_run(run) for run in runs]
+    findings: tuple[Finding, ...] = ()
+    if (folder / REPEATS_FILE).is_file():
+        try:
+            findings = apply_group_rules(repeats_of(folder, runs))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"cannot read {folder / REPEATS_FILE}", why=f"{type(error).__name__}: {error}") from error
+    own = _counted(findings)
+    totals = {status: own[status] + sum(run[status] for run in documents) for status in COUNTS}
+    return {"schema": GROUP_SCHEMA, "path": str(folder), "runs": documents, **own, **totals}
+
+
+def _counted(findings: Sequence[Finding]) -> dict[str, Any]:
+    count = {name: sum(found.status == status for found in findings) for name, status in COUNTS.items()}
+    return {"rules": [asdict(found) for found in findings], **count}

@@ -42,19 +42,26 @@ class Rule:
     says: str
     check: Callable[[Evidence], Sequence[Check]]
     otherwise: str
+    covers: tuple[str, ...] = ()
+    """The numbers of ``result.json`` that it re-derives: patterns of their paths, as in ``harness.verify.covered``."""
 
     def find(self, evidence: Evidence) -> Finding:
-        """Apply the rule; what cannot be worked out for damaged content fails, with the error as its detail."""
-        try:
-            checks = self.check(evidence)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as error:
-            checks = [Check(False, f"cannot be worked out from what is stored: {type(error).__name__}: {error}")]
-        if not checks:
-            return Finding(self.id, self.says, "not_applicable", self.otherwise)
-        failed = [check.text for check in checks if not check.ok]
-        if failed:
-            return Finding(self.id, self.says, "fail", "; ".join(failed))
-        return Finding(self.id, self.says, "pass", "; ".join(check.text for check in checks))
+        """Apply the rule."""
+        return found_by(self.id, self.says, lambda: self.check(evidence), self.otherwise)
+
+
+def found_by(rule_id: str, says: str, check: Callable[[], Sequence[Check]], otherwise: str) -> Finding:
+    """Return what a rule finds; what cannot be worked out for damaged content fails, with the error as its detail."""
+    try:
+        checks = check()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as error:
+        checks = [Check(False, f"cannot be worked out from what is stored: {type(error).__name__}: {error}")]
+    if not checks:
+        return Finding(rule_id, says, "not_applicable", otherwise)
+    failed = [check.text for check in checks if not check.ok]
+    if failed:
+        return Finding(rule_id, says, "fail", "; ".join(failed))
+    return Finding(rule_id, says, "pass", "; ".join(check.text for check in checks))
 
 
 def by_cell(check: Callable[[Evidence, Cell], Iterable[Check]]) -> Callable[[Evidence], list[Check]]:

@@ -11,6 +11,8 @@ from harness.verify.checks import EXACT_REL, RAW_REL, Check, equal, same
 from harness.verify.evidence import Cell, Evidence
 from harness.verify.figures import pue_of, query_wh, served_tok, tokens_in_window
 
+PAPER_RATIO = 13.0
+
 
 def predicted(evidence: Evidence, cell: Cell) -> Mapping[str, Any] | None:
     """Return what the stored prediction says of a cell."""
@@ -83,10 +85,7 @@ def split(evidence: Evidence, cell: Cell) -> list[Check]:
 
 def energy_ratio(evidence: Evidence) -> list[Check]:
     """Work out the energy of the multiplied cells over the plain ones, pair by pair."""
-    compared = [cell for cell in evidence.cells if cell.reported and cell.definition["role"] == "compared"]
-    plain = [cell for cell in compared if cell.definition["multiplier"] == 1]
-    multiplied = [cell for cell in compared if cell.definition["multiplier"] != 1]
-    pairs, reported = list(zip(plain, multiplied, strict=False)), evidence.result["energy_ratio"]
+    pairs, reported = evidence.pairs, evidence.result["energy_ratio"]
     if not pairs or reported is None:
         return (
             [] if not pairs and reported is None else [Check(False, "pairs of cells and reported ratio do not match")]
@@ -102,6 +101,8 @@ def energy_ratio(evidence: Evidence) -> list[Check]:
     means = [stored["mean_wh"] for cell in pairs[0] if (stored := predicted(evidence, cell)) is not None]
     return [
         equal("pairs", reported.get("pairs", 1), len(pairs)),
+        equal("multiplier", reported["multiplier"], pairs[0][1].definition["multiplier"]),
+        equal("the paper's ratio", reported["paper_reference"], PAPER_RATIO),
         *same("ratio", reported["measured"], derived, 2 * RAW_REL),
         *(same("exponent", reported["exponent"], exponent, 2 * RAW_REL, 0.01) if "exponent" in reported else ()),
         *same("Eq. 1's ratio", reported["eq1"], means[1] / means[0] if len(means) == 2 else None),

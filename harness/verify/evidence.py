@@ -19,16 +19,23 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what was reported of it, and its raw record between quiet and quiet (monotonic seconds)."""
+    """One cell: what was reported of it, and its raw record between quiet and quiet (monotonic seconds).
+
+    ``usage_only`` says that a server exports no token counter, so that tokens are the usage of requests. Its load goes
+    on after its end until those in flight then have answered: requests due later are no part of the record.
+    """
 
     reported: Json
     definition: Json
     event_number: int
     quiet_s: float
+    start_s: float
     filled_s: float
     load_stop_s: float
+    end_s: float
     ended: bool
     server_lost: bool
+    usage_only: bool
     scrapes: pd.DataFrame
     requests: pd.DataFrame
 
@@ -74,6 +81,19 @@ class Evidence:
         """Return whether some server of the run exports no token counter."""
         return any(event["event"] == "no_token_counter" for event in self.events)
 
+    @property
+    def pairs(self) -> list[tuple[Cell, Cell]]:
+        """Return the compared cells in pairs: the n-th plain one with the n-th multiplied one."""
+        compared = [cell for cell in self.cells if cell.reported and cell.definition["role"] == "compared"]
+        plain = [cell for cell in compared if cell.definition["multiplier"] == 1]
+        multiplied = [cell for cell in compared if cell.definition["multiplier"] != 1]
+        return list(zip(plain, multiplied, strict=False))
+
+    def readings(self, uuid: str) -> pd.DataFrame:
+        """Return a device's readings."""
+        rows: pd.DataFrame = self.power[self.power["uuid"] == uuid]
+        return rows
+
 
 def read_evidence(folder: Path) -> Evidence:
     """Read a run folder; raises ``StoreError`` where it cannot be checked at all."""
@@ -87,6 +107,7 @@ def read_evidence(folder: Path) -> Evidence:
         raise _refused(folder, str(error)) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _refused(folder, f"its files are not those of a run: {type(error).__name__}: {error}") from error
+    tables["power"]["uuid"] = tables["power"]["uuid"].astype("category")  # else looking for a device's rows takes long
     return Evidence(folder, manifest, result, prediction, events, tables["power"], tables["client"], cells)
 
 
@@ -104,30 +125,47 @@ def _cells(result: Json, events: list[dict[str, Any]], tables: Mapping[str, pd.D
         seen[cell["name"]] += 1
     starts = [number for number, event in enumerate(events) if event["event"] == "cell_start"]
     visited: Counter[str] = Counter()
+    blind = any(event["event"] == "no_token_counter" for event in events)
     for start, following in zip(starts, [*starts[1:], len(events)], strict=True):
         name = str(events[start]["definition"]["name"])
         later = {event["event"]: event for event in events[start + 1 : following]}
-        yield _cell(reported.get((name, visited[name]), {}), events[start], start, later, tables)
+        yield _cell(reported.get((name, visited[name]), {}), events[start], start, later, tables, blind=blind)
         visited[name] += 1
 
 
 def _cell(
-    reported: Json, start: Json, number: int, later: Mapping[str, Json], tables: Mapping[str, pd.DataFrame]
+    reported: Json,
+    start: Json,
+    number: int,
+    later: Mapping[str, Json],
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    blind: bool,
 ) -> Cell:
     server, requests = tables["server"], tables["requests"]
+    requests = requests[requests["cell"] == start["definition"]["name"]]
     quiet_s = float(start["quiet_mono_s"])
     last_seen_s = float(server["t_mono_s"].max()) if len(server) else quiet_s
     stop_s = float(later["load_stop"]["t_mono_s"]) if "load_stop" in later else last_seen_s
     end_s = float(later["cell_end"]["t_mono_s"]) if "cell_end" in later else stop_s
+    scrapes = server[(server["t_mono_s"] >= quiet_s) & (server["t_mono_s"] <= end_s)]
+    usage_only = blind and any(rows["generation_tok"].notna().sum() == 0 for _, rows in scrapes.groupby("server"))
+    if usage_only:
+        scheduled = requests["scheduled_mono_s"].notna()
+        after = requests["send_mono_s"].where(~scheduled, requests["scheduled_mono_s"]) > stop_s
+        requests = requests[~after]
     return Cell(
         reported=reported,
         definition=start["definition"],
         event_number=number,
         quiet_s=quiet_s,
+        start_s=float(start["t_mono_s"]),
         filled_s=float(later.get("filled", start)["t_mono_s"]),
         load_stop_s=stop_s,
+        end_s=end_s,
         ended="cell_end" in later,
         server_lost="server_lost" in later,
-        scrapes=server[(server["t_mono_s"] >= quiet_s) & (server["t_mono_s"] <= end_s)],
-        requests=requests[requests["cell"] == start["definition"]["name"]],
+        usage_only=usage_only,
+        scrapes=scrapes,
+        requests=requests,
     )

@@ -18,8 +18,9 @@ MIN_BEYOND = 3
 """A percentile is reported only where as many requests lie beyond it."""
 COUNTER_INTEGRAL_REL = 0.03
 COUNTER_STEP_S = 0.1
-CHANGE_SLACK_REL = 0.001
+CHANGE_SLACK = 0.001
 """What a line through batches and one through single intervals may differ by, beside the reported interval."""
+CHANGE_UNITS = {"throughput": "of_mean", "power": "of_mean", "kv_usage": "of_capacity"}
 
 
 def tokens_in_window(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> float:
@@ -74,8 +75,7 @@ def counter_and_integral(evidence: Evidence, cell: Cell, start_s: float, end_s: 
     """Compare each GPU's counter with its integrated power; over 3% apart must be said."""
     apart = []
     for device in evidence.manifest["devices"]:
-        rows = evidence.power[evidence.power["uuid"] == device["uuid"]]
-        joules = rederive.device_joules(rows, start_s, end_s, evidence.manifest["power"])
+        joules = rederive.device_joules(evidence.readings(device["uuid"]), start_s, end_s, evidence.manifest["power"])
         if joules.counter is None or joules.integral is None:
             continue
         apart.append((abs(joules.integral - joules.counter), joules.counter))
@@ -134,13 +134,16 @@ def scrape_intervals(evidence: Evidence, cell: Cell, start_s: float, end_s: floa
 
 
 def changes(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
-    """Draw a line through throughput, power and KV usage: it must change as reported, within the reported interval."""
+    """Draw a line through throughput, power and KV usage: it must change as reported, within the reported interval.
+
+    Throughput and power change by a share of their mean, KV usage by a share of the capacity of all servers together.
+    """
     spans = scrape_intervals(evidence, cell, start_s, end_s)
     kv_edges = rederive.counted_by(cell.scrapes, "kv_usage_ratio", np.cumsum([start_s, *spans.seconds]))
     rates = {
         "throughput": spans.tokens / spans.seconds,
         "power": None if spans.joules is None else spans.joules / spans.seconds,
-        "kv_usage": None if kv_edges is None else (kv_edges[1:] + kv_edges[:-1]) / 2,
+        "kv_usage": None if kv_edges is None else (kv_edges[1:] + kv_edges[:-1]) / 2 / cell.scrapes["server"].nunique(),
     }
     checks = []
     for name, reported in cell.reported["window"].get("changes", {}).items():
@@ -148,9 +151,11 @@ def changes(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> lis
         if values is None:
             checks.append(Check(False, f"{name} is not known between scrapes"))
             continue
-        derived = float(np.polyfit(np.arange(values.size), values, 1)[0]) * values.size / float(values.mean())
-        near = abs(derived - reported["rel"]) <= reported["half_width_rel"] + CHANGE_SLACK_REL
-        checks.append(Check(near, f"{name} {reported['rel']:+.3%}, re-derived {derived:+.3%}"))
+        whole = 1.0 if name == "kv_usage" else float(values.mean())
+        derived = float(np.polyfit(np.arange(values.size), values, 1)[0]) * values.size / whole
+        near = abs(derived - reported["change"]) <= reported["half_width_95"] + CHANGE_SLACK
+        checks.append(Check(near, f"{name} {reported['change']:+.3%}, re-derived {derived:+.3%}"))
+        checks.append(equal(f"unit of {name}", reported["unit"], CHANGE_UNITS[name]))
     return checks
 
 
@@ -189,15 +194,16 @@ def latencies(_: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Che
     """Work out the latencies of streamed requests, and the server's own means."""
     checks: list[Check] = []
     seen = rederive.latencies_s(cell.requests, start_s, end_s)
-    for name, values in zip(("ttft", "itl"), seen, strict=True):
-        reported = cell.reported[f"{name}_s"]
-        checks.append(equal(f"{name} requests", reported["probes"], len(values)))
-        checks += same(f"{name} median s", reported["p50_s"], float(np.median(values)) if values else None)
+    for name, values, waited in (("ttft", seen.first_s, seen.waited_s), ("itl", seen.between_s, [])):
+        reported, n = cell.reported[f"{name}_s"], len(values) + len(waited)
+        checks.append(equal(f"{name} requests", reported["probes"], n))
+        checks += same(f"{name} median s", reported["p50_s"], rederive.quantile_s(values, waited, 0.5))
         if "mean_s" in reported:
-            checks += same(f"{name} mean s", reported["mean_s"], math.fsum(values) / len(values) if values else None)
+            mean_s = math.fsum(values) / n if values and not waited else None
+            checks += same(f"{name} mean s", reported["mean_s"], mean_s)
         for percent in (percent for percent in (90, 99) if f"p{percent}_s" in reported):
-            enough = len(values) * (100 - percent) / 100 >= MIN_BEYOND
-            derived = float(np.percentile(values, percent)) if enough else None
+            enough = n * (100 - percent) / 100 >= MIN_BEYOND
+            derived = rederive.quantile_s(values, waited, percent / 100) if enough else None
             checks += same(f"{name} p{percent} s", reported[f"p{percent}_s"], derived)
         seconds = rederive.growth(cell.scrapes, f"{name}_sum_s", start_s, end_s)
         count = rederive.growth(cell.scrapes, f"{name}_count", start_s, end_s)
@@ -227,34 +233,3 @@ def request_counts(_: Evidence, cell: Cell) -> list[Check]:
     outcomes = [row.outcome for row in cell.requests.itertuples() if not row.first_fill]
     named = {"completed": "completed", "aborted": "aborted", "errors": "error"}
     return [equal(name, cell.reported["requests"][name], outcomes.count(code)) for name, code in named.items()]
-
-
-def idle(evidence: Evidence) -> list[Check]:
-    """Work out loaded idle."""
-    times = {event["event"]: float(event["t_mono_s"]) for event in evidence.events}
-    reported = evidence.result.get("idle")
-    if "idle_start" not in times or "idle_end" not in times:
-        return [] if reported is None else [Check(False, "idle watts are reported, but no idle phase was logged")]
-    if reported is None:
-        return [Check(False, "an idle phase was logged, but is not reported")]
-    start_s, end_s = times["idle_start"], times["idle_end"]
-    gpu_w, charged_w = rederive.watts_at_boundary(evidence.power, evidence.manifest, start_s, end_s)
-    return [
-        *same("seconds", reported["duration_s"], end_s - start_s),
-        *same("W of the GPUs", reported["gpu_watts"], gpu_w, RAW_REL),
-        *same(f"W at {reported['boundary']}", reported["watts"], charged_w, RAW_REL),
-    ]
-
-
-def meters(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
-    """Work out the watts of every meter beside the run's power source."""
-    described = {meter["name"]: meter for meter in evidence.manifest.get("meters", ())}
-    checks: list[Check] = []
-    for reported in cell.reported.get("meters", ()):
-        meter = described[reported["source"]]
-        meter_w = rederive.summed_watts(evidence.power, meter["device_uuids"], start_s, end_s, meter)
-        checks += same(f"W of {meter['name']}", reported["watts"], meter_w, RAW_REL)
-        if meter["boundary"] == "node":
-            charged_w = rederive.metered_watts(evidence.manifest, meter_w)
-            checks += same(f"W charged of {meter['name']}", reported["charged_watts"], charged_w, RAW_REL)
-    return checks

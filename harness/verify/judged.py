@@ -10,6 +10,7 @@ from harness.verify.figures import tokens_in_window
 FATAL = frozenset({
     "gpu_lost", "counter_reset", "sensor_stuck", "sensor_error", "window_not_covered", "no_tokens", "no_window",
     "no_steady_state", "too_many_errors", "lengths_not_forced", "token_count_mismatch", "interrupted", "server_lost",
+    "ecc_uncorrected", "usage_incomplete",
 })  # fmt: skip
 """Reasons that make a cell invalid."""
 
@@ -17,18 +18,24 @@ DOUBTFUL = frozenset({
     "power_gap", "counter_integral_disagree", "window_too_short", "autocorrelation_too_long", "ramp_not_over",
     "drift", "level_shift", "steadiness_unproven", "precision_not_reached", "cohorts_in_step", "rate_collapses",
     "saturation_unproven", "config_limited", "client_bound", "meter_silent", "meter_stale",
+    "hardware_throttled", "xid_error", "power_limit_changed", "foreign_processes", "gpu_unused",
+    "lengths_as_served",
 })  # fmt: skip
 """Reasons that make a cell suspect."""
 
-MAX_ERROR_SHARE, MAX_CHANGE_REL, SATURATED, KV_FULL, GAIN = 0.01, 0.02, 0.95, 0.90, 0.05
+MAX_ERROR_SHARE, SATURATED, KV_FULL, GAIN = 0.01, 0.95, 0.90, 0.05
+MAX_CHANGE = 0.02
+"""Of the mean of throughput and power, and of the capacity of the KV cache."""
+PRECISION_REL = 0.02
 CLIENT_LIMITS = {"lag_p99_s": 0.05, "cpu_share": 0.8, "empty_slot_share": 0.02, "send_late_p99_s": 0.05}
 
 
 def known_reasons(evidence: Evidence) -> list[Check]:
     """See that every reason code is one that this version knows."""
-    idle = evidence.result.get("idle") or {"reasons": []}
     codes = {code for cell in evidence.cells if cell.reported for code in cell.reported["reasons"]}
-    unknown = sorted((codes | set(idle["reasons"])) - FATAL - DOUBTFUL)
+    for idle in filter(None, map(evidence.result.get, ("idle", "bare_idle"))):
+        codes |= set(idle["reasons"])
+    unknown = sorted(codes - FATAL - DOUBTFUL)
     return [Check(not unknown, f"unknown: {', '.join(unknown)}" if unknown else f"{len(codes)} codes, all known")]
 
 
@@ -42,12 +49,9 @@ def verdict(_: Evidence, cell: Cell) -> list[Check]:
 def ratio_verdict(evidence: Evidence) -> list[Check]:
     """See that the energy ratio carries the worst verdict of its cells."""
     ratio = evidence.result["energy_ratio"]
-    compared = [cell for cell in evidence.cells if cell.reported and cell.definition["role"] == "compared"]
     if ratio is None:
         return []
-    plain = [cell for cell in compared if cell.definition["multiplier"] == 1]
-    others = [cell for cell in compared if cell.definition["multiplier"] != 1]
-    found = {cell.reported["verdict"] for pair in zip(plain, others, strict=False) for cell in pair}
+    found = {cell.reported["verdict"] for pair in evidence.pairs for cell in pair}
     worst = next((name for name in ("invalid", "suspect", "valid") if name in found), None)
     return [equal("verdict of the ratio", ratio["verdict"], worst)]
 
@@ -86,14 +90,18 @@ def _whole_cell_counter(evidence: Evidence, cell: Cell) -> float | None:
 
 
 def saturation(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
-    """See whether saturation was shown: within 5% of the ladder's best, or a queue in 95% of scrapes."""
+    """See whether saturation was shown: within 5% of the ladder's best, or a queue in 95% of scrapes.
+
+    A ladder that the client ended, or that still rose at its end, has no plateau.
+    """
     definition, tps = cell.definition, tokens_in_window(evidence, cell, start_s, end_s) / (end_s - start_s)
     if definition["role"] not in ("compared", "grid") or tps <= 0:
         return []
     plateau, waiting = definition["plateau_tps_tok_per_s"], rederive.gauge(cell.scrapes, "waiting", start_s, end_s)
+    plateau = None if definition.get("binds") in ("client", "not_found") else plateau
     queued = sum(value > 0 for value in waiting) / len(waiting) if waiting else 0.0
     shown = (plateau is not None and tps >= SATURATED * plateau) or queued >= SATURATED
-    best = "no ladder" if plateau is None else f"{tps / plateau:.1%} of the ladder's best"
+    best = "no plateau" if plateau is None else f"{tps / plateau:.1%} of the ladder's best"
     return [
         Check(
             shown != ("saturation_unproven" in cell.reported["reasons"]),
@@ -119,13 +127,14 @@ def steadiness(_: Evidence, cell: Cell) -> list[Check]:
     window, reasons = cell.reported.get("window"), set(cell.reported["reasons"])
     if window is None or "changes" not in window:
         return []
-    widest = max((abs(c["rel"]) + c["half_width_rel"] for c in window["changes"].values()), default=float("inf"))
+    changes = window["changes"].values()
+    widest = max((abs(c["change"]) + c["half_width_95"] for c in changes), default=float("inf"))
     objected = bool(reasons & {"drift", "steadiness_unproven"})
-    checks = [Check((widest > MAX_CHANGE_REL) == objected, f"changes at most {widest:.2%} within 95%")]
+    checks = [Check((widest > MAX_CHANGE) == objected, f"changes at most {widest:.2%} within 95%")]
     ratio, interval = cell.reported.get("joules_per_tok"), cell.reported.get("joules_per_tok_ci95")
     if ratio and interval:
         half = (interval[1] - interval[0]) / 2 / ratio
-        wanted = cell.definition.get("precision_rel", MAX_CHANGE_REL)
+        wanted = cell.definition.get("precision_rel", PRECISION_REL)
         missed = half > wanted
         text = f"J/token known to {half:.2%} of {wanted:.2%} asked for"
         checks.append(Check(missed == ("precision_not_reached" in reasons), text))
@@ -137,12 +146,15 @@ def reasons_of_facts(_: Evidence, cell: Cell) -> list[Check]:
     outcomes = cell.requests["outcome"].tolist()
     served, reported = rederive.served_ratio(cell.requests), cell.reported
     client = reported.get("client") or {}
+    cut_off = cell.requests.loc[cell.requests["outcome"] == "aborted", "send_mono_s"].tolist()
     over = [name for name, limit in CLIENT_LIMITS.items() if client.get(name) is not None and client[name] > limit]
     facts = {
         "interrupted": not cell.ended,
         "server_lost": cell.server_lost,
         "too_many_errors": bool(outcomes) and outcomes.count("error") / len(outcomes) > MAX_ERROR_SHARE,
-        "lengths_not_forced": served is not None and served != 1,
+        "lengths_not_forced": served not in (None, 1) and not cell.usage_only,
+        "lengths_as_served": served not in (None, 1) and cell.usage_only,
+        "usage_incomplete": cell.usage_only and any(sent_s <= cell.load_stop_s for sent_s in cut_off),
         "token_count_mismatch": reported["tokens"]["consistent"] is False,
         "no_window": cell.window_s is None,
         "no_tokens": cell.window_s is not None and reported["tps_tok_per_s"] <= 0,

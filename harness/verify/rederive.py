@@ -64,6 +64,18 @@ def usage_by(requests: pd.DataFrame, at_s: FloatArray) -> FloatArray:
     return total
 
 
+def straddling_tok(requests: pd.DataFrame, edges_s: Sequence[float]) -> list[float]:
+    """Return the tokens of the completed requests that were being answered at each of some times."""
+    return [
+        tokens
+        for edge_s in edges_s
+        for sent_s, first_s, end_s, tokens in _rows(
+            requests, "send_mono_s", "first_mono_s", "end_mono_s", "output_tok", outcome="completed"
+        )
+        if (sent_s if math.isnan(first_s) else first_s) < edge_s < end_s and not math.isnan(tokens)
+    ]
+
+
 def _rows(requests: pd.DataFrame, *columns: str, outcome: str) -> list[list[float]]:
     """Return columns of the requests with an outcome as rows of numbers, NaN where missing."""
     chosen = requests.loc[requests["outcome"] == outcome, list(columns)]
@@ -85,44 +97,67 @@ def generated_tok_by(scrapes: pd.DataFrame, requests: pd.DataFrame, at_s: FloatA
 
 def device_joules(rows: pd.DataFrame, start_s: float, end_s: float, sensor: Mapping[str, Any]) -> Joules:
     """Return one device's energy over a window. ``sensor`` gives the lags of power and counter in seconds."""
-    rows = rows.sort_values("t_mono_s")
     return Joules(_counter(rows, start_s, end_s, sensor), _integral(rows, start_s, end_s, sensor))
 
 
 def _counter(rows: pd.DataFrame, start_s: float, end_s: float, sensor: Mapping[str, Any]) -> float | None:
-    known = rows[rows["energy_j"].notna()]
-    if len(known) < 2:
+    t_s, stepped_s, energy_j = _counter_steps(rows, sensor)
+    if len(t_s) < 2 or stepped_s[0] > start_s or t_s[-1] < end_s:
         return None
-    stepped_s = known["t_mono_s"] - known["energy_age_s"].astype(float).fillna(sensor.get("counter_lag_s", 0.0))
-    if stepped_s.iloc[0] > start_s or known["t_mono_s"].iloc[-1] < end_s:
+    inside = (stepped_s >= start_s) & (stepped_s <= end_s)
+    if (np.diff(energy_j[inside]) < 0).any() or _longest_same_s(t_s[inside], energy_j[inside]) > STUCK_S:
         return None
-    inside = known[(stepped_s >= start_s) & (stepped_s <= end_s)]
-    if (inside["energy_j"].diff() < 0).any():
-        return None
-    standing = inside.groupby("energy_j")["t_mono_s"].agg(["min", "max"])
-    if (standing["max"] - standing["min"] > STUCK_S).any():
-        return None
-    first_j, last_j = np.interp([start_s, end_s], stepped_s, known["energy_j"])
+    first_j, last_j = np.interp([start_s, end_s], stepped_s, energy_j)
     return float(last_j - first_j) if last_j > first_j else None
 
 
+def _counter_steps(rows: pd.DataFrame, sensor: Mapping[str, Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return when a counter was read, when it had stepped to what was read, and that, in order of time."""
+    t_s, energy_j, age_s = (rows[name].to_numpy(float) for name in ("t_mono_s", "energy_j", "energy_age_s"))
+    known = np.argsort(t_s, kind="stable")
+    known = known[~np.isnan(energy_j[known])]
+    age_s = np.where(np.isnan(age_s), sensor.get("counter_lag_s", 0.0), age_s)
+    return t_s[known], (t_s - age_s)[known], energy_j[known]
+
+
+def _powers(rows: pd.DataFrame, sensor: Mapping[str, Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return when power was read, the times that it describes, and the power, in order of time."""
+    t_s, power_w = rows["t_mono_s"].to_numpy(float), rows["power_w"].to_numpy(float)
+    known = np.argsort(t_s, kind="stable")
+    known = known[~np.isnan(power_w[known])]
+    return t_s[known], t_s[known] - sensor.get("power_lag_s", 0.0), power_w[known]
+
+
+def _longest_same_s(t_s: FloatArray, values: FloatArray) -> float:
+    """Return the longest time from the first to the last of equal readings on end."""
+    if not len(t_s):
+        return 0.0
+    begins = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    ends = np.r_[begins[1:], len(values)] - 1
+    return float((t_s[ends] - t_s[begins]).max())
+
+
 def _integral(rows: pd.DataFrame, start_s: float, end_s: float, sensor: Mapping[str, Any]) -> float | None:
-    known = rows[rows["power_w"].notna()]
-    if len(known) < 2 or known["t_mono_s"].iloc[0] > start_s or known["t_mono_s"].iloc[-1] < end_s:
+    read_s, described_s, power_w = _powers(rows, sensor)
+    if len(read_s) < 2 or read_s[0] > start_s or read_s[-1] < end_s:
         return None
-    described_s = known["t_mono_s"].to_numpy(float) - sensor.get("power_lag_s", 0.0)
-    power_w = known["power_w"].to_numpy(float)
     inside = (described_s > start_s) & (described_s < end_s)
     t_s = np.concatenate([[start_s], described_s[inside], [end_s]])
     p_w = np.interp(t_s, described_s, power_w)
     return float(((p_w[1:] + p_w[:-1]) / 2 * (t_s[1:] - t_s[:-1])).sum())
 
 
+def of_device(power: pd.DataFrame, uuid: str) -> pd.DataFrame:
+    """Return what a device's readings tell of its energy."""
+    rows: pd.DataFrame = power.loc[power["uuid"] == uuid, ["t_mono_s", "power_w", "energy_j", "energy_age_s"]]
+    return rows
+
+
 def summed_watts(
     power: pd.DataFrame, uuids: Sequence[str], start_s: float, end_s: float, sensor: Mapping[str, Any]
 ) -> float | None:
     """Return the mean power of all devices over a window, or ``None`` if one of them is not known."""
-    joules = [device_joules(power[power["uuid"] == uuid], start_s, end_s, sensor).best for uuid in uuids]
+    joules = [device_joules(of_device(power, uuid), start_s, end_s, sensor).best for uuid in uuids]
     known = [value for value in joules if value is not None]
     return sum(known) / (end_s - start_s) if known and len(known) == len(joules) else None
 
@@ -170,7 +205,7 @@ def joules_between(power: pd.DataFrame, manifest: Mapping[str, Any], edges_s: Fl
     uuids = sensor.get("device_uuids") or [device["uuid"] for device in manifest["devices"]]
     sensed_j = np.zeros(len(edges_s) - 1)
     for uuid in uuids:
-        rows = power[power["uuid"] == uuid].sort_values("t_mono_s")
+        rows = of_device(power, uuid)
         whole = device_joules(rows, float(edges_s[0]), float(edges_s[-1]), sensor)
         if whole.best is None:
             return None
@@ -183,12 +218,9 @@ def joules_between(power: pd.DataFrame, manifest: Mapping[str, Any], edges_s: Fl
 
 def _joules_by(rows: pd.DataFrame, at_s: FloatArray, sensor: Mapping[str, Any], *, counted: bool) -> FloatArray:
     if counted:
-        known = rows[rows["energy_j"].notna()]
-        stepped_s = known["t_mono_s"] - known["energy_age_s"].astype(float).fillna(sensor.get("counter_lag_s", 0.0))
-        return np.asarray(np.interp(at_s, stepped_s, known["energy_j"]))
-    known = rows[rows["power_w"].notna()]
-    described_s = known["t_mono_s"].to_numpy(float) - sensor.get("power_lag_s", 0.0)
-    power_w = known["power_w"].to_numpy(float)
+        _, stepped_s, energy_j = _counter_steps(rows, sensor)
+        return np.asarray(np.interp(at_s, stepped_s, energy_j))
+    _, described_s, power_w = _powers(rows, sensor)
     steps_j = (described_s[1:] - described_s[:-1]) * (power_w[1:] + power_w[:-1]) / 2
     return np.asarray(np.interp(at_s, described_s, [0.0, *np.cumsum(steps_j)]))
 
@@ -221,29 +253,67 @@ def log_normal_mean(p5: float, p95: float) -> float:
 
 
 def served_ratio(requests: pd.DataFrame) -> float | None:
-    """Return tokens served over tokens asked for, over the completed requests."""
-    done = requests[requests["outcome"] == "completed"]
-    asked = float(done["output_tok_asked"].sum())
-    return float(done["output_tok"].sum()) / asked if asked else None
+    """Return tokens served over tokens asked for, over completed requests; over first fills only if alone."""
+    sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
+    columns = requests.loc[requests["outcome"] == "completed", ["first_fill", "output_tok", "output_tok_asked"]]
+    for first_fill, served, asked in columns.itertuples(index=False):
+        sums[first_fill is True or first_fill == 1][0] += served
+        sums[first_fill is True or first_fill == 1][1] += asked
+    served, asked = sums[False] if sums[False][1] else sums[True]
+    return served / asked if asked else None
 
 
-def latencies_s(requests: pd.DataFrame, start_s: float, end_s: float) -> tuple[list[float], list[float]]:
-    """Return TTFT and the mean time between tokens of the streamed requests due in a window; no first fills."""
-    first, between = [], []
+@dataclass(frozen=True)
+class Latencies:
+    """Seconds to the first token, seconds waited by those that never got one, and mean seconds between tokens."""
+
+    first_s: list[float]
+    waited_s: list[float]
+    between_s: list[float]
+
+
+def latencies_s(requests: pd.DataFrame, start_s: float, end_s: float) -> Latencies:
+    """Return TTFT of the streamed requests due in a window, and the times between tokens of those that ended in it."""
+    found = Latencies([], [], [])
+    columns = ["send_mono_s", "scheduled_mono_s", "first_mono_s", "end_mono_s", "output_tok"]
     probes = requests[requests["streamed"].eq(True) & requests["first_fill"].eq(False)]
-    for sent_s, scheduled_s, first_s, answered_s, tokens in _rows(
-        probes, "send_mono_s", "scheduled_mono_s", "first_mono_s", "end_mono_s", "output_tok", outcome="completed"
-    ):
+    rows = probes[columns].to_numpy(float, na_value=math.nan).tolist()
+    for outcome, (sent_s, scheduled_s, first_s, ended_s, tokens) in zip(probes["outcome"], rows, strict=True):
         due_s = sent_s if math.isnan(scheduled_s) else scheduled_s
-        if not start_s <= due_s <= end_s or math.isnan(first_s):
-            continue
-        first.append(first_s - due_s)
-        if tokens > 1:
-            between.append((answered_s - first_s) / (tokens - 1))
-    return first, between
+        if start_s <= due_s <= end_s:
+            if not math.isnan(first_s):
+                found.first_s.append(first_s - due_s)
+            elif outcome == "aborted":
+                found.waited_s.append(ended_s - due_s)
+        if outcome == "completed" and start_s <= ended_s <= end_s and tokens > 1:
+            found.between_s.append((ended_s - first_s) / (tokens - 1))
+    return found
+
+
+def quantile_s(known_s: list[float], waited_s: list[float], share: float) -> float | None:
+    """Return a quantile of latencies, some of them only known to be at least ``waited_s``; None if that matters."""
+    shortest, longest = sorted(known_s + waited_s), sorted(known_s) + [math.inf] * len(waited_s)
+    place = share * (len(shortest) - 1)
+    ends = [(shortest[at], longest[at]) for at in {math.floor(place), math.ceil(place)}] if shortest else []
+    if not ends or any(short != long for short, long in ends):
+        return None
+    below = math.floor(place)
+    return shortest[below] + (place - below) * (shortest[math.ceil(place)] - shortest[below])
 
 
 def gauge(scrapes: pd.DataFrame, column: str, start_s: float, end_s: float) -> list[float]:
     """Return a gauge's values at all scrapes in a window."""
     inside = scrapes[(scrapes["t_mono_s"] >= start_s) & (scrapes["t_mono_s"] <= end_s)]
     return [float(value) for value in inside[column] if not math.isnan(value)]
+
+
+def standing_s(rows: pd.DataFrame) -> float:
+    """Return how long the same power was read on end."""
+    longest_s, since_s, last_w = 0.0, 0.0, math.nan
+    for t_s, power_w in sorted(zip(rows["t_mono_s"], rows["power_w"], strict=True)):
+        if math.isnan(power_w):
+            continue
+        if power_w != last_w:
+            since_s, last_w = t_s, power_w
+        longest_s = max(longest_s, t_s - since_s)
+    return longest_s

@@ -30,7 +30,7 @@ def test_a_run_in_order_exits_with_0_and_prints_every_rule(folder):
 
 
 def test_a_failed_rule_exits_with_8_and_is_one_document(folder):
-    (folder / "cells.csv").write_text("")
+    (folder / "summary.txt").write_text("")
     answer = CliRunner().invoke(app, ["verify", str(folder), "--json"])
     document = json.loads(answer.stdout)
     assert answer.exit_code == 8
@@ -38,7 +38,7 @@ def test_a_failed_rule_exits_with_8_and_is_one_document(folder):
     assert document["failed"] == 1
     (found,) = [rule for rule in document["rules"] if rule["status"] == "fail"]
     assert found.keys() == {"id", "rule", "status", "detail"}
-    assert (found["id"], found["detail"]) == ("hashes", "cells.csv has changed")
+    assert (found["id"], found["detail"]) == ("hashes", "summary.txt has changed")
 
 
 def test_what_failed_is_printed_with_its_figures(folder):

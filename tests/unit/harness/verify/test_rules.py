@@ -9,11 +9,20 @@ import pytest
 from harness.errors import StoreError
 from harness.job import write_result_files
 from harness.studies.verify import verification_document
+from harness.verify import record
+from harness.verify.evidence import Evidence
 from results.store import HASHES_FILE, RunWriter
 from results.tables import TABLES
 from tests.unit.harness.synthetic_run import PLAIN, SyntheticRun
 
 FROM_ENERGY = {"joules_per_token", "wh_per_query", "ratio", "split", "energy_ratio"}
+FROM_WATTS = FROM_ENERGY | {"watts", "device_figures", "uncertainty_parts", "interval"}
+UNNEEDED = {
+    "simulated", "meters", "config_limited", "client", "goodput", "prefix_cache", "tasks", "tasks_completed",
+    "wh_per_task", "sweep", "sweep_knee", "sweep_exponents",
+}  # fmt: skip
+COPIES = {"cell_files", "cells_csv"}
+"""Fail whenever the result alone is changed, which a forger may change as well."""
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +83,8 @@ def test_a_clean_run_passes_every_rule_that_applies(clean):
     document = verification_document(clean)
     assert [rule for rule in document["rules"] if rule["status"] == "fail"] == []
     unneeded = {rule["id"] for rule in document["rules"] if rule["status"] == "not_applicable"}
-    assert unneeded == {"simulated", "meters", "config_limited"}
-    assert (document["passed"], document["failed"]) == (len(document["rules"]) - 3, 0)
+    assert unneeded == UNNEEDED
+    assert (document["passed"], document["failed"]) == (len(document["rules"]) - len(UNNEEDED), 0)
     assert document["schema"] == "inference-energy/verification/1"
 
 
@@ -84,6 +93,20 @@ def test_a_changed_byte_is_found_and_its_file_named(copied):
     (copied / "summary.txt").write_bytes(text[:-2] + b"!" + text[-1:])
     (rule,) = [rule for rule in verification_document(copied)["rules"] if rule["status"] == "fail"]
     assert (rule["id"], rule["detail"]) == ("hashes", "summary.txt has changed")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["manifest.json", "prediction.json", "events.jsonl", "power", "server", "requests", "cells/1x.json", "cells.csv"],
+)
+def test_one_other_byte_in_any_kind_of_file_is_found(copied, kind):
+    path = next(copied.glob(f"{kind}/part-*.parquet"), copied / kind)
+    content = bytearray(path.read_bytes())
+    place = next(n for n in range(len(content) // 2, len(content)) if chr(content[n]).isdigit())
+    content[place] ^= 1  # a digit becomes another
+    path.write_bytes(content)
+    (found,) = record.hashes(Evidence(copied, {}, {}, None, [], None, None, ()))[:1]
+    assert (found.ok, found.text) == (False, f"{path.relative_to(copied)} has changed")
 
 
 def test_a_missing_file_and_an_added_table_part_are_found(copied):
@@ -139,9 +162,13 @@ def queue(rows):
 @pytest.mark.parametrize(
     ("table", "change", "expected"),
     [
-        ("server", add_tokens, FROM_ENERGY | {"tps", "tokens", "random_error", "changes"}),
-        ("power", lower_counter, FROM_ENERGY | {"watts", "counter_integral"}),
-        ("power", lower_power, {"counter_integral"}),
+        (
+            "server",
+            add_tokens,
+            FROM_ENERGY | {"tps", "tps_error", "tokens", "random_error", "changes", "uncertainty_parts"},
+        ),
+        ("power", lower_counter, FROM_WATTS | {"counter_integral", "ratio_interval"}),
+        ("power", lower_power, {"counter_integral", "device_figures"}),
         ("power", raise_idle, {"idle"}),
         ("requests", drop_request, {"requests", "tokens"}),
         ("requests", slow_first_tokens, {"latencies"}),
@@ -180,25 +207,34 @@ def in_part(part, **figures):
         (in_cell(power_source="redfish"), {"boundaries"}),
         (in_cell(queue_share=1.0), {"gauges"}),
         (in_cell(concurrency=8), {"cells"}),
-        (in_cell(joules_per_tok_ci95=[0.1, 0.2]), {"joules_per_token", "random_error", "steadiness"}),
-        (in_part("wh_per_query", mean=0.02, ci95=None), {"wh_per_query"}),
+        (in_cell(joules_per_tok_ci95=[0.1, 0.2]), {"joules_per_token", "random_error", "steadiness", "ratio_interval"}),
+        (in_part("wh_per_query", mean=0.02, ci95=None), {"wh_per_query", "interval", "ratio_interval"}),
         (in_part("wh_per_query", standard_uncertainty_rel=0.001), {"uncertainty"}),
         (in_part("predicted_wh_per_query", mean=0.03), {"prediction_reported"}),
         (in_part("split", power=0.5), {"split"}),
         (in_part("requests", completed=1), {"requests"}),
         (in_part("tokens", usage_completed_tok=1), {"tokens"}),
         (in_part("ttft_s", p50_s=0.2), {"latencies"}),
-        (lambda result: result["cells"][0]["window"]["changes"]["power"].update(rel=0.015), {"changes"}),
+        (lambda result: result["cells"][0]["window"]["changes"]["power"].update(change=0.015), {"changes"}),
+        (lambda result: result["cells"][0]["window"]["changes"]["kv_usage"].update(unit="of_mean"), {"changes"}),
         (lambda result: result["idle"].update(watts=1.0), {"idle"}),
         (lambda result: result["energy_ratio"].update(measured=13.0), {"energy_ratio"}),
-        (lambda result: result["cells"].pop(), {"cells", "energy_ratio", "ratio_verdict"}),
-        (lambda result: result["cells"][0].update(surprise=1), {"schemas"}),
+        (lambda result: result["cells"].pop(), {"cells", "energy_ratio", "ratio_verdict", "figures"}),
+        (lambda result: result["cells"][0].update(surprise=1), {"schemas", "figures"}),
     ],
 )  # fmt: skip
 def test_a_changed_result_fails_the_rules_on_that_figure(copied, change, expected):
     edit_json(copied, "result.json", change)
     reseal(copied)
-    assert failed(copied) == expected
+    found = failed(copied)
+    assert found - COPIES == expected
+    assert bool(found & COPIES) == changes_cells(copied)
+
+
+def changes_cells(folder):
+    """Tell whether the files of the cells still say what the result says."""
+    cells = {cell["name"]: cell for cell in json.loads((folder / "result.json").read_text())["cells"]}
+    return cells != {path.stem: json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")}
 
 
 def scale_predicted_mean(prediction):
@@ -263,7 +299,7 @@ def test_simulated_power_must_be_said(tmp_path):
     assert statuses(folder)["simulated"] == "pass"
     edit_json(folder, "result.json", lambda result: result["run"].update(labels=[]))
     reseal(folder)
-    assert failed(folder) == {"simulated"}
+    assert failed(folder) == {"run", "simulated"}
 
 
 def test_integrated_power_stands_in_where_there_is_no_counter(tmp_path):
@@ -275,7 +311,7 @@ def test_integrated_power_stands_in_where_there_is_no_counter(tmp_path):
     assert statuses(folder)["counter_integral"] == "not_applicable"
     edit_rows(folder, "power", lower_power)
     reseal(folder)
-    assert failed(folder) == (FROM_ENERGY | {"watts"}) - {"energy_ratio"}  # a gain cancels in a ratio
+    assert failed(folder) == FROM_WATTS - {"energy_ratio"}  # a gain cancels in a ratio
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
