@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
 import numpy as np
 
 from estimator.lengths import LengthDistribution
-from harness.analysis.run import window_has_ended
+from harness.analysis.devices import AFTER, BEFORE
+from harness.analysis.run import look_at_window
 from harness.analysis.steady import look_lengths_s
+from harness.course import Hold
 from harness.errors import ServerError
 from harness.instruments import Instruments
 from harness.load.arrival import CLOSED, Arrival
+from harness.load.health import TickRow
 from harness.load.processes import Load, LoadSpec, make_load
-from harness.load.request import Target
+from harness.load.request import RequestRow, Target
+from harness.load.watch import ClientWatch
 from harness.server.monitor import SCRAPE_PERIOD_S
 from results.schema import CellDefinition
+from workloads.prompts import RANDOM, Prompts
 
 _LOOK_S = 1.0
 SETTLE_S = 2.0
@@ -39,12 +44,24 @@ class Bench:
     rng: np.random.Generator
     streamed_share: float
     clients: int = 1
+    prompts: Prompts = RANDOM
 
-    def loop(self, cell: str, lengths: LengthDistribution, arrival: Arrival = CLOSED) -> Load:
-        """Return an idle load for a cell."""
-        spec = LoadSpec(self.target, lengths, cell, self.streamed_share, arrival)
-        sink, ticks = self.instruments.request_ended, self.instruments.client_ticked
-        return make_load(spec, self.session, self.rng, sink, ticks, self.clients)
+    def loop(
+        self, cell: str, lengths: LengthDistribution, arrival: Arrival = CLOSED, watch: ClientWatch | None = None
+    ) -> Load:
+        """Return an idle load for a cell; what its clients tell goes to the instruments and to ``watch``."""
+        spec = LoadSpec(self.target, lengths, cell, self.streamed_share, arrival, self.prompts)
+        takers = (self.instruments,) if watch is None else (self.instruments, watch)
+
+        def request_ended(row: RequestRow) -> None:
+            for taker in takers:
+                taker.request_ended(row)
+
+        def client_ticked(rows: Sequence[TickRow]) -> None:
+            for taker in takers:
+                taker.client_ticked(rows)
+
+        return make_load(spec, self.session, self.rng, request_ended, client_ticked, self.clients)
 
     def generated_tok(self) -> float:
         """Return the tokens all servers have generated, as of their last scrapes."""
@@ -67,6 +84,7 @@ async def run_cell(
     run = bench.instruments.run
     quiet_mono_s = await bench.instruments.wait_quiet()
     run.event("cell_start", cell=definition.name, definition=definition.model_dump(), quiet_mono_s=quiet_mono_s)
+    bench.instruments.note_devices(BEFORE, definition.name)
     loop = bench.loop(definition.name, lengths, arrival)
     drain = False
     try:
@@ -79,10 +97,24 @@ async def run_cell(
         raise
     finally:
         run.event("load_stop", cell=definition.name)
-        await loop.stop(drain=drain)
+        bench.instruments.note_devices(AFTER, definition.name)
+        await _stop(bench, loop, definition, drain=drain)
     await bench.instruments.wait_quiet()
     run.event("cell_end", cell=definition.name)
     run.flush()
+
+
+async def _stop(bench: Bench, loop: Load, definition: CellDefinition, *, drain: bool) -> None:
+    """End the load. Where tokens are the usage of whole requests, it first outlasts those in flight.
+
+    As a load drains the rest runs faster than before, and the tokens of what was cut off are not known. A server that
+    has not answered them within the cell's budget is waited for no longer.
+    """
+    ended = False
+    try:
+        ended = drain and (not bench.instruments.blind or await loop.outlast(definition.budget_s))
+    finally:
+        await loop.stop(drain=ended)
 
 
 async def fill(bench: Bench, loop: Load, concurrency: int, *, timeout_s: float) -> None:
@@ -92,6 +124,7 @@ async def fill(bench: Bench, loop: Load, concurrency: int, *, timeout_s: float) 
     does not count them: the drift test then has to tell.
     """
     await loop.ready()
+    bench.instruments.live.concurrency = concurrency
     added, before = concurrency - loop.concurrency, bench.first_tokens()
     loop.grow_to(concurrency)
     end_s = time.monotonic() + timeout_s
@@ -107,16 +140,21 @@ async def hold_until_known(bench: Bench, loop: Load, definition: CellDefinition)
 
     The rule is asked at its own looks alone, a moment after each, so that scrapes and readings around it are stored.
     """
-    run, start_s = bench.instruments.run, time.monotonic()
+    run, live, start_s = bench.instruments.run, bench.instruments.live, time.monotonic()
+    ends_s = start_s + definition.budget_s
     for length_s in look_lengths_s(definition.min_window_s, SCRAPE_PERIOD_S):
         held_s, look_s = time.monotonic() - start_s, definition.warmup_s + length_s + SETTLE_S
         if look_s >= definition.budget_s:
+            live.hold_until(Hold(definition.name, start_s, ends_s, None))
             await hold(bench, loop, definition.budget_s - held_s)
             run.event("hold_end", cell=definition.name, why="budget_spent")
             return
+        live.hold_until(Hold(definition.name, start_s, ends_s, start_s + look_s))
         await hold(bench, loop, look_s - held_s)
         run.flush()
-        if await asyncio.to_thread(window_has_ended, run.folder, definition.name):
+        look = await asyncio.to_thread(look_at_window, run.folder, definition.name)
+        live.looked(look)
+        if look.ended:
             run.event("hold_end", cell=definition.name, why="precision_reached")
             return
 
@@ -141,10 +179,10 @@ async def hold(bench: Bench, loop: Load, seconds: float) -> None:
             )
 
 
-async def hold_idle(bench: Bench, seconds: float) -> None:
-    """Let time pass without load while watching that servers and sensor live."""
+async def hold_idle(seconds: float, *checks: Callable[[], None]) -> None:
+    """Let time pass without load, doing ``checks`` each second: that servers and sensor live."""
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
         await asyncio.sleep(min(_LOOK_S, left_s))
-        bench.check_servers()
-        bench.instruments.check()
+        for check in checks:
+            check()

@@ -10,15 +10,19 @@ import typer
 from harness import __version__
 from harness.commands.calibrate_node import calibrate_node
 from harness.commands.compare import compare
+from harness.commands.doctor import doctor
 from harness.commands.estimate import estimate
+from harness.commands.exporter import exporter
 from harness.commands.fleet import fleet
 from harness.commands.importing import import_
 from harness.commands.measure import measure
 from harness.commands.refit import refit
+from harness.commands.report import report
 from harness.commands.reproduce import reproduce
 from harness.commands.stress import stress
 from harness.commands.sweep import sweep
 from harness.commands.verify import verify
+from harness.commands.workload import workload
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -41,11 +45,12 @@ def _root(
         raise typer.Exit
 
 
-for command in (stress, sweep, compare, verify, refit, estimate, fleet, reproduce):
+for command in (stress, sweep, compare, report, verify, doctor, exporter, refit, estimate, fleet, reproduce):
     app.command()(command)
 app.command("import")(import_)
 app.command()(measure)
 app.command("calibrate-node")(calibrate_node)
+app.add_typer(workload, name="workload")
 
 
 def main() -> None:

@@ -33,6 +33,13 @@ def _power_source(text: str) -> str:
     return text
 
 
+def _prompts(text: str) -> str:
+    kind, _, file = text.partition(":")
+    if text != "random" and not (kind == "text" and file):
+        raise ValueError("give random or text:FILE")
+    return text
+
+
 class StressConfig(BaseModel):
     """Everything ``harness stress`` can be told."""
 
@@ -45,6 +52,7 @@ class StressConfig(BaseModel):
     server_arg: tuple[str, ...] = _field("server_arg")
     url: tuple[str, ...] = _field("url")
     workload: str | None = _field("workload")
+    prompts: Annotated[str, AfterValidator(_prompts)] = _field("prompts")
     multiplier: float = _field("multiplier", gt=0)
     concurrency: Literal["auto"] | int = _field("concurrency")
     budget: float | None = _field("budget", gt=0)
@@ -120,6 +128,12 @@ def _explain(item: Mapping[str, Any]) -> str:
 def _check_together(config: StressConfig) -> None:
     if isinstance(config.concurrency, int) and config.concurrency < 1:
         raise ConfigError(f"concurrency = {config.concurrency}: at least one request must be in flight")
+    if (config.workload or "").startswith("task:") and config.arrival != "closed":
+        raise ConfigError(
+            f"arrival = {config.arrival}: tasks are replayed in a closed loop",
+            why="the next step of a task is due when the one before has ended",
+            fix="leave --arrival out",
+        )
     launch_only = {
         "model": config.model,
         "tensor_parallel": config.tensor_parallel,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,30 +16,35 @@ from harness.load.health import TickRow
 from harness.load.request import RequestRow
 from harness.pace import Pace
 from harness.power.base import PowerRow, PowerSource
-from harness.power.combined import sampler_of
+from harness.power.combined import Combined, sampler_of
+from harness.power.nvml import NvmlSource
+from harness.power.nvml_state import sees_host_pids
 from harness.server.monitor import ServerMonitor, ServerRow
 from results.store import RunWriter
 
 FLUSH_PERIOD_S = 10.0
 QUIET_TIMEOUT_S = 120.0
 
+OwnPids = Callable[[], Collection[int] | None]
+"""Returns the ids of the servers' processes (none before launch), or ``None`` for servers not launched here."""
+
 
 class Instruments:
-    """Samples power and servers while entered; everything seen goes to the run folder and the live state."""
+    """Samples power while entered, and servers while ``watching``; all goes to the run folder and the live state."""
 
-    def __init__(self, run: RunWriter, live: LiveState, source: PowerSource, urls: Sequence[str]) -> None:
+    def __init__(self, run: RunWriter, live: LiveState, source: PowerSource) -> None:
         """Wire the instruments; nothing runs before ``with``."""
-        self.run, self.live = run, live
+        self.run, self.live, self._source = run, live, source
+        self.own_pids: OwnPids = frozenset
         self.sampler = sampler_of(source, self._power_read)
-        self.monitor = ServerMonitor(urls, self._servers_scraped)
+        self.monitor = ServerMonitor((), self._servers_scraped)
         self.blind = False
         self._flush_pace = Pace(FLUSH_PERIOD_S)
         self._write_error: OSError | None = None
         self._flusher = threading.Thread(target=self._flush_steadily, name="run-writer", daemon=True)
 
     def __enter__(self) -> Instruments:
-        """Start sampling."""
-        self.monitor.start()
+        """Start sampling power."""
         self.sampler.start()
         self._flusher.start()
         return self
@@ -47,11 +53,20 @@ class Instruments:
         """Stop sampling and write what is left."""
         self._flush_pace.stop()
         self._flusher.join()
-        self.monitor.stop()
         try:
             self.sampler.stop()
         finally:
             self.run.flush()
+
+    @contextmanager
+    def watching(self, urls: Sequence[str]) -> Iterator[None]:
+        """Scrape the servers at ``urls`` meanwhile."""
+        self.monitor = ServerMonitor(urls, self._servers_scraped)
+        self.monitor.start()
+        try:
+            yield
+        finally:
+            self.monitor.stop()
 
     def go_blind(self, servers: Sequence[int]) -> None:
         """Note that ``servers`` export no token counter: their tokens are usage, their queue is not known."""
@@ -60,8 +75,21 @@ class Instruments:
 
     def phase(self, name: str, cell: str = "") -> None:
         """Note the phase the run is in."""
-        self.live.phase, self.live.cell = name, cell
+        self.live.enter(name, cell)
         self.run.event("phase", phase=name, cell=cell)
+
+    def note_devices(self, event: str, cell: str = "") -> None:
+        """Store ECC counts, power limits and processes of the devices as an event, where the source can tell them."""
+        gpus = self._source.source if isinstance(self._source, Combined) else self._source
+        if isinstance(gpus, NvmlSource):
+            own = self.own_pids()
+            self.run.event(
+                event,
+                cell=cell,
+                devices=[asdict(state) for state in gpus.state()],
+                own_pids=None if own is None else sorted(own),
+                host_pids=sees_host_pids(),
+            )
 
     def request_ended(self, row: RequestRow) -> None:
         """Take a request that ended."""
@@ -72,6 +100,7 @@ class Instruments:
     def client_ticked(self, rows: Sequence[TickRow]) -> None:
         """Take what a load client's timer noted."""
         self.run.add("client", [asdict(row) for row in rows])
+        self.live.client_ticked(rows)
 
     async def wait_quiet(self) -> float:
         """Wait until every server was scraped with nothing running or waiting; returns the time of that scrape."""

@@ -8,36 +8,54 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import aiohttp
 import numpy as np
 
 from estimator.lengths import LengthDistribution
+from harness.analysis.devices import AFTER, BEFORE, BEFORE_LAUNCH
 from harness.analysis.run import analyse_run
 from harness.analysis.saturation import SearchResult
 from harness.cell import Bench, hold_idle, run_cell
 from harness.console.run import result_text
 from harness.errors import ConfigError, HarnessError, WorkloadError
-from harness.exporter import MetricsServer, RunCollector
+from harness.exporter import MetricsServer
 from harness.instruments import Instruments
-from harness.live import LiveState, QueryFigure
+from harness.live import LiveState
 from harness.load.arrival import CLOSED, Arrival
 from harness.load.request import Target
 from harness.load.timeline import planned_arrival
+from harness.metrics.of_run import measured_figures, predicted_figures, run_collector
 from harness.plan import Plan
 from harness.power.base import PowerSource
 from harness.search import max_num_seqs, search
 from harness.sensing import open_source
+from harness.server.abilities import prefix_caching, returns_token_ids, tokenized
 from harness.server.api import new_session
 from harness.server.monitor import scrape
 from harness.serving import Servers, serving
 from results.export import cells_csv
-from results.schema import CellDefinition, Manifest, Role, RunResult, Status
-from results.store import RunWriter
+from results.schema import CellDefinition, Manifest, Role, RunResult, Status, TaskDefinition
+from results.store import RunReader, RunWriter
+from workloads.prompts import RANDOM, PromptText, TextPrompts
+from workloads.replayed_tasks import TaskLengths, TaskReplay
 from workloads.spec import Workload
 
 Say = Callable[[str], None]
+Watch = Callable[[LiveState], None]
+"""Takes the live state of a run about to start, to show it."""
+
+
+def unwatched(_: LiveState) -> None:
+    """Show nothing."""
+
+
 NO_COUNTER = (
     "a server exports no token counter (no vLLM /metrics): tokens are the usage of completed requests, spread over the "
     "time each took; its queue, KV usage and other clients' requests are not known"
+)
+IDS_NOT_RETURNED = (
+    "a server does not return the ids of the tokens it generates: in the context of later steps random tokens stand in "
+    "their place, so that a prefix cache holds the prompts of earlier steps but not their outputs"
 )
 Describe = Callable[[PowerSource, str | None, tuple[str, ...]], Manifest]
 """From a power source, its driver and warnings to the manifest of the run about to start."""
@@ -97,22 +115,30 @@ class CellPlan:
             binding=self.found.binding,
             binds=self.found.binds,
             doubling_gain_rel=self.found.doubling_gain_rel,
+            prompts=job.bench.prompts.kind,
+            tasks=task_definition(self.lengths),
         )
 
 
 async def run_job(
-    plan: Plan, run: RunWriter, describe: Describe, measure: Callable[[Job], Awaitable[None]], say: Say
+    plan: Plan,
+    run: RunWriter,
+    describe: Describe,
+    measure: Callable[[Job], Awaitable[None]],
+    say: Say,
+    live: LiveState | None = None,
 ) -> RunResult:
     """Do ``measure`` with servers and instruments, and return what the run folder then says.
 
     Cancelling it gives a partial result, marked so. Errors are stored in the run and raised again, after every
     server is gone.
     """
-    live = LiveState()
+    live = live or LiveState()
     source, driver, warnings = open_source(plan, live)
     say(f"run folder: {run.folder}")
     manifest = describe(source, driver, warnings)
     run.write_json("manifest.json", manifest.model_dump(mode="json", by_alias=True))
+    live.labels = manifest.labels
     status: Status = "failed"
     failure: str | None = "the harness stopped unexpectedly"
     try:
@@ -140,28 +166,39 @@ async def _opened(
 ) -> AsyncIterator[Job]:
     async with AsyncExitStack() as stack:
         if plan.config.metrics_address != "none":
-            collector = RunCollector(live, manifest.id, plan.profile, plan.node_share, plan.config.allocation)
-            metrics = MetricsServer(collector, plan.config.metrics_address)
+            metrics = MetricsServer(run_collector(plan, manifest, live), plan.config.metrics_address)
             stack.callback(metrics.close)
             say(f"metrics: {metrics.url}")
         session = await stack.enter_async_context(new_session())
-        live.phase = "launch"
+        instruments = stack.enter_context(Instruments(run, live, source))
+        await measure_bare_idle(plan, instruments, say)
+        instruments.phase("launch")
+        if not plan.config.url:
+            instruments.note_devices(BEFORE_LAUNCH)
         servers = await stack.enter_async_context(serving(plan, run.folder, session, say))
         blind = await without_counter(servers.urls) if plan.config.url else ()
-        _store_servers(run, manifest, servers, (NO_COUNTER,) if blind else ())
+        target = Target(servers.urls, servers.info.model, await _all_return_token_ids(plan, servers, session))
+        missing_ids = is_task(plan.workload) and not target.returns_token_ids
+        labels = (*([NO_COUNTER] if blind else ()), *([IDS_NOT_RETURNED] if missing_ids else ()))
+        await _store_servers(run, manifest, servers, labels)
+        live.model, live.labels = servers.info.model, (*manifest.labels, *labels)
         say(f"serving {servers.info.model} (version {servers.info.version or 'unknown'})")
-        instruments = stack.enter_context(Instruments(run, live, source, servers.urls))
+        instruments.own_pids = servers.pids
+        stack.enter_context(instruments.watching(servers.urls))
         if blind:
             instruments.go_blind(blind)
             say(NO_COUNTER)
+        if missing_ids:
+            say(IDS_NOT_RETURNED)
         bench = Bench(
             session,
-            Target(servers.urls, servers.info.model),
+            target,
             instruments,
             servers.check_alive,
             np.random.default_rng(plan.config.seed),
             plan.config.stream_share,
             plan.config.clients,
+            RANDOM if plan.text is None else await _text_prompts(run, servers, session, plan.text),
         )
         yield Job(plan, bench, servers, say)
 
@@ -172,10 +209,29 @@ async def without_counter(urls: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(row.server for row in rows if row.counters.generation_tok is None)
 
 
-def _store_servers(run: RunWriter, manifest: Manifest, servers: Servers, labels: tuple[str, ...]) -> None:
+async def _all_return_token_ids(plan: Plan, servers: Servers, session: aiohttp.ClientSession) -> bool:
+    """Return whether every server tells what it generated, which only the replay of tasks needs to know."""
+    if not is_task(plan.workload):
+        return False
+    return all([await returns_token_ids(session, url, servers.info.model) for url in servers.urls])
+
+
+async def _text_prompts(
+    run: RunWriter, servers: Servers, session: aiohttp.ClientSession, text: PromptText
+) -> TextPrompts:
+    prompts = await tokenized(session, servers.urls[0], servers.info.model, text)
+    run.event("text_tokenized", text=text.name, sha256=text.sha256, tokens=prompts.ids.size)
+    return prompts
+
+
+async def _store_servers(run: RunWriter, manifest: Manifest, servers: Servers, labels: tuple[str, ...]) -> None:
+    descriptions = [
+        server.model_copy(update={"prefix_caching": await prefix_caching(server.url)})
+        for server in servers.descriptions
+    ]
     updated = manifest.model_copy(
         update={
-            "servers": servers.descriptions,
+            "servers": tuple(descriptions),
             "model": servers.info.model,
             "server_version": servers.info.version,
             "context_tok": servers.info.max_model_len_tok,
@@ -209,26 +265,16 @@ def write_result_files(run: RunWriter) -> RunResult:
 
 async def measure_cell(job: Job, cell: CellPlan, budget_s: float, warmup_s: float, *, drain: bool) -> RunResult:
     """Measure one cell, store what the run says now, and publish its figures to the metrics at once."""
-    job.say(f"measuring {cell.name}: {cell.found.concurrency} in flight for {budget_s:g} s")
+    job.say(f"measuring {cell.name}: {cell.found.concurrency} in flight for at most {budget_s:.0f} s")
+    live = job.bench.instruments.live
     job.bench.instruments.phase("measure", cell.name)
+    live.cell_output_tok = cell.lengths.mean_output_tok
+    predicted = predicted_figures(RunReader(job.run.folder), job.plan.boundary)
+    live.figures = (*(figure for figure in live.figures if figure.kind == "measured"), *predicted)
     await run_cell(job.bench, cell.definition(job, budget_s, warmup_s, drain=drain), cell.lengths, cell.arrival)
     result = write_result_files(job.run)
-    job.bench.instruments.live.figures = query_figures(result)
+    live.figures = (*measured_figures(result), *predicted)
     return result
-
-
-def query_figures(result: RunResult) -> tuple[QueryFigure, ...]:
-    """Return the energy per query of every compared cell, measured and predicted, for the metrics."""
-    figures = []
-    for cell in result.cells:
-        if cell.wh_per_query:
-            energy = cell.wh_per_query
-            figures.append(QueryFigure(cell.name, "measured", "mean", energy.mean, cell.power_source, energy.boundary))
-        if cell.predicted_wh_per_query and cell.wh_per_query:
-            for stat in ("mean", "p5", "p95"):
-                wh = getattr(cell.predicted_wh_per_query, stat)
-                figures.append(QueryFigure(cell.name, "predicted", stat, wh, "eq1", cell.wh_per_query.boundary))
-    return tuple(figures)
 
 
 async def measure_idle(job: Job) -> None:
@@ -237,10 +283,29 @@ async def measure_idle(job: Job) -> None:
     job.say(f"loaded idle for {idle_s:g} s")
     instruments.phase("idle")
     await instruments.wait_quiet()
+    await _settle_and_hold(instruments, "idle", idle_s, job.bench.check_servers)
+
+
+async def measure_bare_idle(plan: Plan, instruments: Instruments, say: Say) -> None:
+    """Measure bare idle, before any server is launched, once a run; or note why it is not known."""
+    if plan.no_bare_idle is not None:
+        instruments.run.event("bare_idle_unknown", why=plan.no_bare_idle)
+        say(f"bare idle is unknown: {plan.no_bare_idle}")
+        return
+    if "bare_idle_end" in {event["event"] for event in RunReader(instruments.run.folder).events()}:
+        return
+    say(f"bare idle for {plan.timing.idle_s:g} s")
+    instruments.phase("bare_idle")
+    await _settle_and_hold(instruments, "bare_idle", plan.timing.idle_s)
+
+
+async def _settle_and_hold(instruments: Instruments, name: str, idle_s: float, *checks: Callable[[], None]) -> None:
     await asyncio.sleep(idle_s / 4)
-    instruments.run.event("idle_start")
-    await hold_idle(job.bench, idle_s)
-    instruments.run.event("idle_end")
+    instruments.run.event(f"{name}_start")
+    instruments.note_devices(BEFORE)
+    await hold_idle(idle_s, instruments.check, *checks)
+    instruments.note_devices(AFTER)
+    instruments.run.event(f"{name}_end")
 
 
 def fit_to_context(job: Job, workload: Workload, multiplier: float) -> tuple[LengthDistribution, float]:
@@ -279,6 +344,24 @@ async def plan_cell(job: Job, name: str, role: Role, workload: Workload, multipl
         job.say(f"{name} saturates at {found.concurrency} in flight (tok/s by concurrency: {ladder})")
     uncapped_tok = workload.lengths(multiplier).mean_output_tok
     return CellPlan(name, role, workload, multiplier, capped, share, uncapped_tok, found, arrival)
+
+
+def is_task(workload: Workload) -> bool:
+    """Return whether a workload replays tasks."""
+    return isinstance(workload.shape, TaskReplay)
+
+
+def task_definition(lengths: LengthDistribution) -> TaskDefinition | None:
+    """Return what is fixed of the tasks that a cell replays, or ``None`` for one that replays none."""
+    if not isinstance(lengths, TaskLengths):
+        return None
+    return TaskDefinition(
+        samples_per_step=lengths.shape.samples_per_step,
+        mean_steps=lengths.mean_steps,
+        mean_requests=lengths.mean_requests,
+        mean_output_tok=lengths.mean_task_output_tok,
+        cut_share=lengths.cut_share,
+    )
 
 
 def given_concurrency(concurrency: int) -> SearchResult:

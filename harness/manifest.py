@@ -22,6 +22,7 @@ from harness.power.combined import Combined
 from harness.prediction import PRESET
 from results.schema import Manifest, MeterDescription, PowerDescription, PueAssumption, SensorBoundary
 from results.store import RunWriter
+from workloads.prompts import RANDOM
 
 T = TypeVar("T")
 
@@ -78,7 +79,11 @@ def new_manifest(
         status="running",
         started_wall_s=time.time(),
         config=plan.config.model_dump(mode="json"),
-        workload=plan.workload.definition(),
+        workload={
+            **plan.workload.definition(),
+            "prompts": _prompts(plan),
+            **({} if plan.arrivals is None else {"arrivals": plan.arrivals}),
+        },
         versions=_versions(driver),
         host=_host(),
         devices=tuple(asdict(device) for device in source.devices),
@@ -99,6 +104,10 @@ def new_manifest(
         servers=(),
         labels=(*_source_labels(source), *warnings),
     )
+
+
+def _prompts(plan: Plan) -> dict[str, Any]:
+    return {"kind": RANDOM.kind} if plan.text is None else plan.text.definition()
 
 
 def _meters(source: PowerSource) -> tuple[MeterDescription, ...]:

@@ -6,24 +6,30 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
 from estimator.throughput.tps import TpsModel
+from harness.budget import JOB_S
 from harness.config import StressConfig
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
+from harness.load.timeline import arrivals_definition
 from harness.power.base import DeviceIdentity
-from harness.power.meter_names import covers_node
-from harness.power.nvml import list_gpus, nvml_unavailable_reason
+from harness.power.meter_names import covers_node, is_replayed
+from harness.power.nvml import list_gpus, nvml_unavailable_reason, unreadable_gpus
 from harness.power.replay import load_recording
 from harness.power.simulated import DEVICE_NAME
 from harness.server.choose import ModelChoice, choose_model, place_model
 from results.schema import Boundary
+from workloads.prompts import PromptText, read_prompt_text
 from workloads.spec import Workload, WorkloadNameError, load_workload
 from workloads.tiny_model import TINY_MODEL
 from workloads.traces import WorkloadFileError
 
 MAX_WARMUP_S = 10.0
 """Left out after the fill whatever the log says; the window rule finds longer ramps itself."""
+MAX_PART_S = 60.0
+"""Of a rung of the search and of a calibration cell: a budget given for long requests must not make these long too."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Timing:
     calibration_s: float
     linger_s: float
     min_window_s: float = 20.0
+    job_s: float | None = None
+    """What the whole job may take where ``budget_s`` is the least and each cell gets what its window needs."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Plan:
     node_share: float
     timing: Timing
     tps_model: TpsModel | None
+    text: PromptText | None = None
+    """The text that prompts are made of; none for random token ids."""
+    arrivals: dict[str, Any] | None = None
+    """What of a trace is replayed at its own times, and how fast; none where the load does not follow one."""
 
     @property
     def replicas(self) -> int:
@@ -65,6 +77,17 @@ class Plan:
     def cells(self) -> tuple[tuple[str, float], ...]:
         """Return the two compared cells as (name, multiplier)."""
         return (("1x", 1.0), (f"{self.config.multiplier:g}x", self.config.multiplier))
+
+    @property
+    def no_bare_idle(self) -> str | None:
+        """Return why what the node draws before any launch is not measured, or ``None`` where it is."""
+        if self.config.url:
+            return "the servers ran before this run began"
+        if self.power == "nvml":
+            return None
+        if self.boundary == "node" and not all(map(is_replayed, filter(covers_node, self.config.node_meter))):
+            return None
+        return f"{'replayed' if is_replayed(self.power) else self.power} power tells nothing of this node at rest"
 
     @property
     def visits(self) -> tuple[tuple[str, str], ...]:
@@ -81,15 +104,19 @@ def make_plan(config: StressConfig, *, pair: bool = True) -> Plan:
     """
     power, why, devices = _power(config)
     if pair and config.multiplier == 1:
-        raise ConfigError("multiplier = 1 would measure the same cell twice", fix="use a multiplier other than 1")
+        raise ConfigError(
+            "multiplier = 1 would measure the same cell twice",
+            fix="use a multiplier other than 1; for the one cell: harness sweep --ladder N, with N requests in flight",
+        )
     model, replica_gpus = (None, ()) if config.url else _placement(config, devices)
     used = devices if config.url else tuple(gpu for gpus in replica_gpus for gpu in gpus)
     known_profile = _profile(config, used, power)
     boundary = _boundary(config, known_profile, used)
     profile = None if boundary == "gpu" else known_profile
+    workload = _workload(config, on_gpu=bool(devices))
     return Plan(
         config=config,
-        workload=_workload(config, on_gpu=bool(devices)),
+        workload=workload,
         model=model,
         replica_gpus=replica_gpus,
         devices=used,
@@ -98,8 +125,10 @@ def make_plan(config: StressConfig, *, pair: bool = True) -> Plan:
         boundary=boundary,
         profile=profile,
         node_share=_node_share(config, boundary, profile, power, used),
-        timing=_timing(config, on_gpu=bool(devices)),
+        timing=_timing(config, on_gpu=bool(devices), pair=pair),
         tps_model=_tps_model(config),
+        text=_text(config),
+        arrivals=arrivals_definition(config.arrival, config.workload, workload.definition().get("trace_requests")),
     )
 
 
@@ -108,12 +137,27 @@ def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     missing = nvml_unavailable_reason()
     if config.power.startswith("replay:"):
         return config.power, "asked for", () if missing is not None else _select(list_gpus(), config.gpu)
-    if config.power != "nvml" and missing is not None:
-        return "simulated", "asked for" if config.power == "simulated" else f"no NVML here: {missing}", ()
+    if config.power == "auto" and missing is not None:
+        _refuse_unreadable_gpus()
+        return "simulated", f"no NVML here: {missing}", ()
+    if config.power == "simulated" and missing is not None:
+        return "simulated", "asked for", ()
     gpus = _select(list_gpus(), config.gpu)
     if config.power == "simulated":
         return "simulated", "asked for", gpus
     return "nvml", "asked for" if config.power == "nvml" else "the NVIDIA driver is here", gpus
+
+
+def _refuse_unreadable_gpus() -> None:
+    """Power is simulated unasked only where there is no GPU: one that fails must not turn joules into inventions."""
+    why = unreadable_gpus()
+    if why is not None:
+        raise NodeError(
+            "there are NVIDIA GPUs here, but their power cannot be read",
+            why=why,
+            fix="mend the driver (harness doctor says more; in a container: --gpus all); or ask for joules that are "
+            "invented with --power simulated",
+        )
 
 
 def _select(gpus: tuple[DeviceIdentity, ...], wanted: tuple[str, ...]) -> tuple[DeviceIdentity, ...]:
@@ -239,6 +283,14 @@ def _workload(config: StressConfig, *, on_gpu: bool) -> Workload:
         raise WorkloadError(str(error)) from error
 
 
+def _text(config: StressConfig) -> PromptText | None:
+    _, _, file = config.prompts.partition("text:")
+    try:
+        return read_prompt_text(Path(file)) if file else None
+    except WorkloadFileError as error:
+        raise WorkloadError(str(error)) from error
+
+
 def _tps_model(config: StressConfig) -> TpsModel | None:
     if config.tps_model is None:
         return None
@@ -252,17 +304,21 @@ def _tps_model(config: StressConfig) -> TpsModel | None:
         ) from error
 
 
-def _timing(config: StressConfig, *, on_gpu: bool) -> Timing:
-    """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes."""
+def _timing(config: StressConfig, *, on_gpu: bool, pair: bool) -> Timing:
+    """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes.
+
+    Without ``--budget`` the cells of a pair on GPUs get what their windows need, as far as the job's hour goes.
+    """
     budget_s = config.budget or (300.0 if on_gpu else 35.0)
     return Timing(
         budget_s=budget_s,
         warmup_s=min(budget_s / 5, MAX_WARMUP_S),
         idle_s=config.idle or (60.0 if on_gpu else 8.0),
-        rung_s=max(3.0, budget_s / 7),
-        calibration_s=max(4.0, budget_s / 5),
+        rung_s=min(max(3.0, budget_s / (7 if on_gpu else 10)), MAX_PART_S),
+        calibration_s=min(max(4.0, budget_s / 5), MAX_PART_S),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
         min_window_s=config.min_window or (60.0 if on_gpu else 20.0),
+        job_s=JOB_S if on_gpu and pair and config.budget is None else None,
     )
 
 

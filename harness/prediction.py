@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from estimator.lengths import LengthDistribution
 from estimator.predict import PredictionInputs, predict_mean
 from estimator.presets import get_preset
@@ -15,6 +17,7 @@ from estimator.throughput.s1 import TpsRow, match_s1_model, rows_for
 from estimator.throughput.tps import TpsModel
 from harness.plan import Plan
 from results.schema import CellResult, StoredPrediction
+from workloads.replayed_tasks import TaskLengths
 
 PRESET = "oviedo2026-v2"
 PLUMBING_CHECK = (
@@ -62,15 +65,23 @@ def find_tps_source(plan: Plan, served_model: str) -> TpsSource:
 def calibration_lengths(lengths: Mapping[str, LengthDistribution]) -> list[tuple[int, int, str]]:
     """Return the grid of fixed lengths to calibrate with, as (input, output, cell whose concurrency to use).
 
-    The input is the workload's mean; outputs span both cells: half and twice the mean of each, and never longer
-    than the cell's own longest.
+    The input is the workload's mean; outputs span both cells: half and twice the mean of each, and neither they nor
+    input and output together are ever longer than the cell's own longest.
     """
     grid = []
     for name, cell in lengths.items():
-        longest = int(cell.output_tok.max())
-        outputs = [min(longest, max(1, round(cell.mean_output_tok * factor))) for factor in (0.5, 2)]
-        grid += [(round(cell.mean_input_tok), output_tok, name) for output_tok in outputs]
+        for input_tok in _calibration_inputs(cell):
+            longest = min(int(cell.output_tok.max()), int((cell.input_tok + cell.output_tok).max()) - input_tok)
+            outputs = [min(longest, max(1, round(cell.mean_output_tok * factor))) for factor in (0.5, 2)]
+            grid += [(input_tok, output_tok, name) for output_tok in outputs]
     return grid
+
+
+def _calibration_inputs(cell: LengthDistribution) -> list[int]:
+    """Return the inputs to calibrate at: the mean, or for tasks, whose contexts grow, a short and a long one."""
+    if not isinstance(cell, TaskLengths):
+        return [round(cell.mean_input_tok)]
+    return sorted({round(float(quantile)) for quantile in np.quantile(cell.input_tok, (0.1, 0.9))})
 
 
 def calibrated_source(plan: Plan, model: str, cells: tuple[CellResult, ...]) -> TpsSource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from harness.analysis.pairs import energy_ratio
 from harness.analysis.run import analyse_run, open_run, power_model
 from harness.analysis.saturation import SearchResult
 from harness.errors import ConfigError, StoreError
-from harness.job import Say
+from harness.job import Say, Watch, unwatched
+from harness.live import LiveState
 from harness.manifest import create_group_folder
 from harness.plan import Plan
 from harness.stress import Settled, folder_name, run_stress
@@ -29,7 +31,7 @@ REPEATS_SCHEMA = "inference-energy/repeats/1"
 REPEATS_FILE = "repeats.json"
 
 
-async def run_repeats(plan: Plan, say: Say) -> dict[str, Any]:
+async def run_repeats(plan: Plan, say: Say, watch: Watch = unwatched) -> dict[str, Any]:
     """Run the job ``plan.config.repeats`` times and return the document of all; it is stored after each repeat."""
     if plan.config.url:
         raise ConfigError(
@@ -44,7 +46,8 @@ async def run_repeats(plan: Plan, say: Say) -> dict[str, Any]:
         say(f"repeat {number} of {plan.config.repeats}")
         planned = replace(plan, config=plan.config.model_copy(update={"seed": plan.config.seed + number - 1}))
         run = RunWriter(group / f"{group.name}-repeat-{number}")
-        result = await run_stress(planned, say, run, settled, backwards=number % 2 == 0)
+        watching = partial(_watch_repeat, watch, (number, plan.config.repeats))
+        result = await run_stress(planned, say, run, settled, backwards=number % 2 == 0, watch=watching)
         folders.append(run.folder)
         document = repeats_document(folders, plan.config.repeats)
         write_whole(group / REPEATS_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
@@ -52,6 +55,11 @@ async def run_repeats(plan: Plan, say: Say) -> dict[str, Any]:
             break
         settled = settled or _settled_by(run.folder, plan)
     return document
+
+
+def _watch_repeat(watch: Watch, repeat: tuple[int, int], live: LiveState) -> None:
+    live.repeat = repeat
+    watch(live)
 
 
 def read_repeats(folder: Path) -> dict[str, Any]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
 from estimator.lengths import LengthDistribution
-from estimator.uncertainty import batch_means_ratio
+from harness.analysis.rung_error import rung_error
 from harness.analysis.saturation import Rung, SearchResult, choose, next_step
 from harness.cell import Bench, fill, hold
+from harness.load.watch import ClientWatch
 from harness.server.monitor import SCRAPE_PERIOD_S, ServerRow
 
 FIRST_CONCURRENCY = 16
-_SCRAPES_A_BATCH = 3
 
 
 @dataclass
@@ -28,26 +28,29 @@ class Scrapes:
         if rows and all(row.error is None for row in rows) and (not self.rounds or rows != self.rounds[-1]):
             self.rounds.append(rows)
 
-    def rung(self, concurrency: int) -> Rung:
-        """Return what the scrapes say; the error of TPS is that of batches of three scrape intervals."""
+    def rung(self, concurrency: int, watch: ClientWatch | None = None, mean_output_tok: float = 0.0) -> Rung:
+        """Return what scrapes and clients say of so many slots with requests of ``mean_output_tok`` on average."""
         rounds = self.rounds
         times_s = [rows[0].t_mono_s for rows in rounds]
         tokens = [sum(row.counters.generation_tok or 0.0 for row in rows) for rows in rounds]
         seconds = [later - earlier for earlier, later in pairwise(times_s)]
         new_tok = [later - earlier for earlier, later in pairwise(tokens)]
-        batches = len(seconds) // _SCRAPES_A_BATCH
-        known = batch_means_ratio(new_tok, seconds, batches) if batches >= 2 else None
+        error = rung_error(new_tok, seconds, concurrency * mean_output_tok)
         queued = [sum((row.counters.waiting or 0) > 0 for row in rows) / len(rows) for rows in rounds]
         kv = [row.counters.kv_usage_ratio for rows in rounds for row in rows]
         return Rung(
             concurrency,
             tps_tok_per_s=sum(new_tok) / sum(seconds) if seconds else 0.0,
             queue_share=sum(queued) / len(queued) if queued else 0.0,
-            tps_u_tok_per_s=known.standard_error if known else None,
+            tps_u_tok_per_s=error.u_tok_per_s,
             running=self._mean_sum("running"),
             held=self._mean_held(),
             kv_usage_ratio=max((value for value in kv if value is not None), default=None),
             preemptions=self._growth("preemptions"),
+            client=watch.health(times_s[0], times_s[-1], concurrency) if watch and seconds else None,
+            tps_dof=error.dof,
+            seconds=sum(seconds),
+            seconds_to_know=error.seconds_to_know,
         )
 
     def _sums(self, name: str) -> list[float] | None:
@@ -77,20 +80,23 @@ async def search(
     A rung whose gain its error leaves undecided is measured longer before the ladder goes on or stops.
     """
     await bench.instruments.wait_quiet()
-    loop = bench.loop(f"search {cell}", lengths)
+    watch = ClientWatch()
+    loop = bench.loop(f"search {cell}", lengths, watch=watch)
     rungs: list[Rung] = []
     concurrency = FIRST_CONCURRENCY
     try:
         while True:
             await fill(bench, loop, concurrency, timeout_s=2 * rung_s)
+            watch.begin()
             await hold(bench, loop, rung_s / 5)
             scrapes = Scrapes()
             await _watch(bench, scrapes, rung_s)
-            rungs.append(scrapes.rung(concurrency))
+            rungs.append(scrapes.rung(concurrency, watch, lengths.mean_output_tok))
             while (step := next_step(rungs)) == "extend":
                 await _watch(bench, scrapes, rung_s)
-                rungs[-1] = replace(scrapes.rung(concurrency), extensions=rungs[-1].extensions + 1)
-            bench.instruments.run.event("rung", cell=cell, **vars(rungs[-1]))
+                longer = scrapes.rung(concurrency, watch, lengths.mean_output_tok)
+                rungs[-1] = replace(longer, extensions=rungs[-1].extensions + 1)
+            bench.instruments.run.event("rung", cell=cell, **asdict(rungs[-1]))
             if step == "stop":
                 break
             concurrency *= 2

@@ -44,6 +44,10 @@ class Servers:
         """Base addresses, in order."""
         return tuple(description.url for description in self.descriptions)
 
+    def pids(self) -> frozenset[int] | None:
+        """Return the ids of the servers' processes, or ``None`` for servers that were not launched here."""
+        return frozenset(pid for server in self._launched for pid in server.pids()) if self._launched else None
+
     def check_alive(self) -> None:
         """Raise ``ServerError`` if a launched server has exited."""
         for server in self._launched:

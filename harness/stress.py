@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.analysis.run import analyse_run
 from harness.analysis.saturation import SearchResult
 from harness.cell import run_cell
+from harness.cell_budgets import cell_budgets
+from harness.course import Course
 from harness.job import (
     CellPlan,
     Job,
     Say,
+    Watch,
     fit_to_context,
     given_concurrency,
     measure_cell,
     measure_idle,
     plan_cell,
     run_job,
+    unwatched,
 )
+from harness.live import LiveState
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.prediction import calibrated_source, calibration_lengths, find_tps_source, make_prediction
+from harness.programme import stress_steps
 from results.schema import CellResult, RunResult, StoredPrediction
 from results.store import RunWriter, sha256_of
 from workloads.spec import load_workload
@@ -43,7 +50,13 @@ def folder_name(plan: Plan) -> str:
 
 
 async def run_stress(
-    plan: Plan, say: Say, run: RunWriter | None = None, settled: Settled | None = None, *, backwards: bool = False
+    plan: Plan,
+    say: Say,
+    run: RunWriter | None = None,
+    settled: Settled | None = None,
+    *,
+    backwards: bool = False,
+    watch: Watch = unwatched,
 ) -> RunResult:
     """Run the whole job and return what it found; cancelling it gives a partial result, marked so.
 
@@ -51,12 +64,13 @@ async def run_stress(
     """
     run = run or create_run_folder(plan.config.out, folder_name(plan))
     visits = plan.visits[::-1] if backwards else plan.visits
-    return await run_job(
-        plan, run, partial(new_manifest, plan, run), partial(_measure, visits=visits, settled=settled), say
-    )
+    live = LiveState(course=Course(stress_steps(plan, visits, settled=settled is not None)))
+    watch(live)
+    measure = partial(_measure, visits=visits, settled=settled, began_s=time.monotonic())
+    return await run_job(plan, run, partial(new_manifest, plan, run), measure, say, live)
 
 
-async def _measure(job: Job, visits: Visits, settled: Settled | None) -> None:
+async def _measure(job: Job, visits: Visits, settled: Settled | None, began_s: float) -> None:
     await measure_idle(job)
     if settled is None:
         cells = {name: await plan_cell(job, name, "compared", job.plan.workload, x) for name, x in job.plan.cells}
@@ -65,9 +79,10 @@ async def _measure(job: Job, visits: Visits, settled: Settled | None) -> None:
         cells = {name: _settled_cell(job, name, x, settled.found[name]) for name, x in job.plan.cells}
         prediction = settled.prediction
     _store(job, prediction)
+    budgets = cell_budgets(job, visits, cells, prediction, began_s)
     for name, cell_name in visits:
-        timing, drain = job.plan.timing, job.plan.config.drain
-        await measure_cell(job, replace(cells[cell_name], name=name), timing.budget_s, timing.warmup_s, drain=drain)
+        warmup_s, drain = job.plan.timing.warmup_s, job.plan.config.drain
+        await measure_cell(job, replace(cells[cell_name], name=name), budgets[name], warmup_s, drain=drain)
 
 
 def _settled_cell(job: Job, name: str, multiplier: float, found: SearchResult) -> CellPlan:
@@ -98,6 +113,7 @@ async def _calibrate(job: Job, cells: dict[str, CellPlan]) -> tuple[CellResult, 
     grid = calibration_lengths({cell.name: cell.lengths for cell in cells.values()})
     seconds = job.plan.timing.calibration_s
     job.say(f"calibrating TPS with {len(grid)} fixed-length cells of {seconds:g} s")
+    job.bench.instruments.live.count_cells("calibrate", len(grid), len(grid) * seconds)
     for number, (input_tok, output_tok, name) in enumerate(grid):
         workload = load_workload(f"fixed:{input_tok}x{output_tok}")
         found = replace(given_concurrency(cells[name].found.concurrency), binding="not searched: calibration")

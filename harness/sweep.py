@@ -14,24 +14,31 @@ from typing import Any
 
 from harness.analysis.differences import differences
 from harness.analysis.run import analyse_run, open_run
-from harness.analysis.saturation import Rung, next_step
+from harness.analysis.saturation import next_step, rung_of
+from harness.cell_budgets import cell_need
+from harness.console.budget import budget_lines
+from harness.course import Course
 from harness.errors import ConfigError
 from harness.job import (
     CellPlan,
     Job,
     Say,
+    Watch,
     fit_to_context,
     given_concurrency,
     measure_cell,
     measure_idle,
     plan_cell,
     run_job,
+    unwatched,
 )
+from harness.live import LiveState
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.power.base import PowerSource
 from harness.prediction import find_tps_source, make_prediction
-from harness.studies.sweeps import SWEEP_FILE, sweep_document
+from harness.programme import sweep_steps
+from harness.studies.sweeps import SWEEP_FILE, is_sweep, sweep_document
 from harness.sweep_config import SweepConfig, refuse
 from results.schema import CellResult, Manifest, StoredPrediction
 from results.store import RunReader, RunWriter, sha256_of
@@ -86,18 +93,21 @@ def resumed_sweep(config: SweepConfig, plan: Plan, folder: Path) -> Sweep:
 def stored_sweep_config(folder: Path) -> dict[str, Any]:
     """Return the configuration that a sweep was begun with; raises ``ConfigError`` for a run that is no sweep."""
     _, manifest = open_run(folder)
-    if "grid" not in manifest.config:
+    if not is_sweep(manifest):
         raise ConfigError(f"{folder} is not a sweep", fix="give a folder that harness sweep left")
     return manifest.config
 
 
-async def run_sweep(sweep: Sweep, say: Say) -> dict[str, Any]:
+async def run_sweep(sweep: Sweep, say: Say, watch: Watch = unwatched) -> dict[str, Any]:
     """Measure what is not yet finished and return the document of the whole sweep, which is stored too."""
+    live = LiveState(course=Course(sweep_steps(sweep.config, sweep.plan)))
+    watch(live)
     try:
-        await run_job(sweep.plan, sweep.run, partial(_describe, sweep), partial(_measure, sweep=sweep), say)
+        await run_job(sweep.plan, sweep.run, partial(_describe, sweep), partial(_measure, sweep=sweep), say, live)
     finally:
         document = sweep_document(sweep.run.folder)
         sweep.run.write_json(SWEEP_FILE, document)
+        sweep.run.seal()
     return document
 
 
@@ -193,6 +203,10 @@ async def _measure_lengths(job: Job, sweep: Sweep, input_tok: int, output_tok: i
 
 async def _measured(job: Job, cell: CellPlan) -> CellResult:
     timing = job.plan.timing
+    need = cell_need(cell, timing, None)
+    if need.request_s is not None:
+        for line in budget_lines(cell.name, need, timing.budget_s, job.plan.config.precision):
+            job.say(line)
     result = await measure_cell(job, cell, timing.budget_s, timing.warmup_s, drain=job.plan.config.drain)
     return next(found for found in result.cells if found.name == cell.name)
 
@@ -200,14 +214,3 @@ async def _measured(job: Job, cell: CellPlan) -> CellResult:
 def _names(job: Job) -> set[str]:
     events = RunReader(job.run.folder).events()
     return {str(event["cell"]) for event in events if event["event"] == "cell_start"}
-
-
-def rung_of(cell: CellResult) -> Rung:
-    """Return a measured cell as a rung of its ladder."""
-    return Rung(
-        cell.concurrency,
-        cell.tps_tok_per_s or 0.0,
-        cell.queue_share or 0.0,
-        kv_usage_ratio=cell.kv_usage_ratio,
-        preemptions=cell.preemptions,
-    )

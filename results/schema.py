@@ -20,6 +20,7 @@ SensorBoundary = Literal["gpu", "node", "cpu_dram"]
 """What a sensor covers; ``cpu_dram`` is part of a node and never added to one."""
 
 Verdict = Literal["valid", "suspect", "invalid"]
+ChangeUnit = Literal["of_mean", "of_capacity"]
 WindowEnd = Literal["precision_reached", "budget_spent"]
 Status = Literal["running", "complete", "partial", "failed"]
 Role = Literal["calibration", "compared", "ladder", "grid"]
@@ -30,6 +31,16 @@ class Document(BaseModel):
     """Base of everything stored: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskDefinition(Document):
+    """The tasks whose requests a cell replays, as they fit the server's context."""
+
+    samples_per_step: int
+    mean_steps: float
+    mean_requests: float = Field(description="of a task: its steps times the samples of each")
+    mean_output_tok: float = Field(description="of a whole task, over all steps and samples")
+    cut_share: float = Field(description="share of the tasks that a full context ends before their last step")
 
 
 class CellDefinition(Document):
@@ -50,7 +61,7 @@ class CellDefinition(Document):
     precision_rel: float = Field(0.02, description="target half width of the 95% interval of J/token")
     min_window_s: float = Field(0.0, description="log after the warm-up that the window rule looks at first")
     streamed_share: float
-    arrival: str = Field("closed", description="closed, poisson:RATE in requests a second, or trace")
+    arrival: str = Field("closed", description="closed, poisson:RATE in requests a second, trace or trace:RATE")
     clients: int = Field(1, description="load client processes")
     drain: bool
     plateau_tps_tok_per_s: float | None = Field(description="best TPS of this workload's ladder, if one ran")
@@ -59,13 +70,32 @@ class CellDefinition(Document):
     doubling_gain_rel: float | None = Field(
         None, description="expected gain of twice the largest batch, where max_num_seqs binds"
     )
+    prompts: str = Field("random token ids", description="what prompts are made of")
+    tasks: TaskDefinition | None = None
+
+
+class TaskResult(Document):
+    """Measured energy of whole tasks: J/token times the mean output of a task."""
+
+    mean_steps: float
+    mean_requests: float
+    mean_output_tok: float
+    cut_share: float
+    completed: int = Field(description="tasks whose last step ended in the window")
+    wh_per_task: float | None = Field(None, description="Wh, at the boundary of wh_per_query, with the same PUE")
+    ci95: tuple[float, float] | None = Field(None, description="Wh, with the errors of wh_per_query")
+    predicted_wh_per_task: float | None = Field(None, description="Eq. 1, which knows no prefix cache")
+    own_output_share: float | None = Field(
+        None, description="share of generated tokens whose ids the server returned, so that later prompts repeat them"
+    )
 
 
 class ChangeResult(Document):
-    """The relative change of a quantity across the window, by linear fit, and its 95% half width."""
+    """The change of a quantity across the window, by linear fit, and the half width of its 95% interval."""
 
-    rel: float
-    half_width_rel: float
+    change: float
+    half_width_95: float
+    unit: ChangeUnit = Field(description="share of the quantity's mean, or of the capacity of the KV cache")
 
 
 class WindowResult(Document):
@@ -84,7 +114,9 @@ class WindowResult(Document):
 class Latency(Document):
     """A latency seen by the streamed requests of the window, and the server's own mean over the same window.
 
-    A percentile is ``None`` where fewer than three requests lie beyond it: p99 needs 300.
+    A percentile is ``None`` where fewer than three requests lie beyond it (p99 needs 300), or where it depends on
+    requests that still waited for their first token when the load ended. Times between tokens are those of answers that
+    ended in the window.
     """
 
     p50_s: float | None
@@ -149,6 +181,37 @@ class SplitResult(Document):
     total: float
 
 
+class DeviceResult(Document):
+    """What is known of one device of a cell; null is unknown.
+
+    Energy, throttling, temperature, clock, memory and utilisation are over the window; power limit, ECC, XID and
+    processes over the whole load around it.
+    """
+
+    uuid: str
+    source: str
+    boundary: Literal["gpu"] = "gpu"
+    mean_w: float | None
+    joules_counter: float | None
+    joules_integral: float | None
+    integral_difference_rel: float | None = Field(description="integral over counter, less 1")
+    throttled_share: float | None = Field(description="of the readings, by any cause that is throttling")
+    throttled_by_cause: dict[str, float] | None = Field(
+        description="shares by clock event reason; they overlap, and idle or chosen clocks are no throttling"
+    )
+    temperature_max_c: float | None
+    sm_clock_mean_mhz: float | None
+    utilization_mean_ratio: float | None
+    memory_max_b: int | None
+    power_limit_w: float | None = Field(description="enforced at the end of the load")
+    ecc_corrected: int | None = Field(description="new errors during the load")
+    ecc_uncorrected: int | None
+    xids: tuple[int, ...] | None = Field(description="errors that the driver reported; null where nobody watched")
+    foreign_processes: bool | None = Field(description="whether processes of others computed on it")
+    foreign_processes_why: str
+    reasons: tuple[str, ...]
+
+
 class CellResult(Document):
     """Everything reported of one cell."""
 
@@ -163,11 +226,16 @@ class CellResult(Document):
     capped_share: float
     power_source: str
     boundary: Boundary
+    devices: tuple[DeviceResult, ...] = ()
     meters: tuple[MeterReading, ...] = Field((), description="of every meter beside the run's own power source")
     binding: str
     binds: str = "not_searched"
     doubling_gain_rel: float | None = None
     tps_tok_per_s: float | None = None
+    tps_ci95: tuple[float, float] | None = Field(
+        None, description="tok/s: random errors within the window, and tokens at its edges"
+    )
+    tps_standard_uncertainty_rel: float | None = Field(None, description="of TPS, from the same two")
     watts: float | None = Field(None, description="mean over the window, at ``boundary``, without PUE")
     gpu_watts: float | None = Field(None, description="mean over the window, sum of the GPUs used")
     energy_method: str | None = Field(None, description="counter, integral, or both over the devices")
@@ -186,6 +254,11 @@ class CellResult(Document):
     queue_share: float | None = Field(None, description="share of scrapes in the window with requests waiting")
     kv_usage_ratio: float | None = None
     preemptions: float | None = None
+    prompts: str = "random token ids"
+    prefix_cache_hit_ratio: float | None = Field(
+        None, description="share of the prompt tokens looked up in the window that the prefix cache held"
+    )
+    task: TaskResult | None = None
     requests: RequestCount
     tokens: TokenCheck
     verdict: Verdict
@@ -214,7 +287,6 @@ class EnergyRatio(Document):
     multiplier: float
     measured: float | None = Field(description="null where any cell is invalid; the geometric mean over pairs")
     verdict: Verdict = Field(description="the worst of the cells'")
-    measured_standard_uncertainty_rel: float | None = Field(description="random, within the windows of one pair")
     measured_ci95: tuple[float, float] | None = None
     pairs: int = 1
     interval_basis: Literal["between_runs", "between_pairs", "within_windows", "unknown"] = Field(
@@ -246,13 +318,18 @@ class RunSummary(Document):
 
 
 class IdleResult(Document):
-    """Loaded idle: model resident, no requests."""
+    """Power without requests: with the model resident (loaded idle), or before any server was launched (bare idle)."""
 
     duration_s: float
     gpu_watts: float | None
     watts: float | None
+    standard_uncertainty_rel: float | None = Field(
+        None, description="of watts, the mean over this very phase; null where a part is unknown"
+    )
+    uncertainty_parts_rel: dict[str, float | None] = {}
     boundary: Boundary
     power_source: str
+    devices: tuple[DeviceResult, ...] = ()
     meters: tuple[MeterReading, ...] = Field((), description="of every meter beside the run's own power source")
     reasons: tuple[str, ...]
 
@@ -262,7 +339,9 @@ class RunResult(Document):
 
     schema_: Literal["inference-energy/result/1"] = Field(RESULT_SCHEMA, alias="schema")
     run: RunSummary
-    idle: IdleResult | None
+    idle: IdleResult | None = Field(description="loaded idle")
+    bare_idle: IdleResult | None = None
+    bare_idle_unknown: str | None = Field(None, description="why there is no bare idle")
     cells: tuple[CellResult, ...]
     calibration_cells: tuple[CellResult, ...]
     energy_ratio: EnergyRatio | None
@@ -314,6 +393,7 @@ class ServerDescription(Document):
     argv: tuple[str, ...]
     env: dict[str, str]
     device_uuids: tuple[str, ...]
+    prefix_caching: bool | None = Field(None, description="as the server says on /metrics; null where it does not")
 
 
 class Manifest(Document):

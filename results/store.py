@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.tables import TABLES
+from results.tables import TABLES, TIME_COLUMNS
 
 Row = Mapping[str, Any]
 
@@ -167,16 +168,35 @@ class RunReader:
         except ValueError as error:
             raise StoredRunError(f"cannot read {path}: {error}") from error
 
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a whole table, in the order it was written; empty with its columns if nothing was measured."""
+    def table(self, name: str, *, since_s: float | None = None) -> pd.DataFrame:
+        """Return a whole table, in the order it was written; empty with its columns if nothing was measured.
+
+        With ``since_s`` (monotonic seconds), parts whose rows all come before that time are left unread.
+        """
         parts = sorted((self.folder / name).glob("part-*.parquet"))
-        tables = [TABLES[name].empty_table(), *(_read_part(part, TABLES[name]) for part in parts)]
-        whole: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        read = (_read_part(part, TABLES[name], TIME_COLUMNS[name], since_s) for part in parts)
+        whole: pd.DataFrame = pa.concat_tables([TABLES[name].empty_table(), *filter(None, read)]).to_pandas()
         return whole
 
 
-def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
+def _read_part(part: Path, schema: pa.Schema, time_column: str, since_s: float | None) -> pa.Table | None:
+    """Return a part's rows, columns that it lacks as nulls, or ``None`` if all come before ``since_s``."""
     try:
-        return pq.read_table(part, schema=schema)
+        with pq.ParquetFile(part) as file:
+            if since_s is not None and _last_s(file, time_column) < since_s:
+                return None
+            stored = set(file.schema_arrow.names)
+            rows = file.read(columns=[name for name in schema.names if name in stored], use_threads=False)
+        for field in (field for field in schema if field.name not in stored):
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(schema.names).cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise StoredRunError(f"cannot read {part}: {error}") from error
+
+
+def _last_s(file: pq.ParquetFile, time_column: str) -> float:
+    """Return the latest time in a part, by its footer; infinity where the footer does not tell."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    columns = [group.column(file.schema_arrow.names.index(time_column)) for group in groups]
+    known = [column.statistics for column in columns if column.is_stats_set and column.statistics.has_min_max]
+    return max(statistics.max for statistics in known) if groups and len(known) == len(groups) else inf

@@ -53,9 +53,14 @@ SERVER = _schema(
     ("ttft_count", pa.float64()),
     ("itl_sum_s", pa.float64()),
     ("itl_count", pa.float64()),
+    ("prefix_queries_tok", pa.float64()),
+    ("prefix_hits_tok", pa.float64()),
     ("error", pa.string()),
 )
-"""One row per server and scrape; counters are cumulative since the server started."""
+"""One row per server and scrape; counters are cumulative since the server started.
+
+Prefix-cache queries are prompt tokens that were looked up, hits those whose KV was reused.
+"""
 
 REQUESTS = _schema(
     ("cell", pa.string()),
@@ -79,10 +84,17 @@ REQUESTS = _schema(
     ("gap_p50_s", pa.float64()),
     ("gap_p99_s", pa.float64()),
     ("gap_max_s", pa.float64()),
+    ("task", pa.int64()),
+    ("task_step", pa.int32()),
+    ("task_sample", pa.int32()),
+    ("task_last_step", pa.bool_()),
+    ("token_ids_tok", pa.int64()),
 )
 """One row per request; ``prompt_tok`` and ``output_tok`` are the server's usage.
 
 ``scheduled_mono_s`` is when an open-loop request was due; ``gap_*`` are between packets, which are not tokens.
+``task`` numbers the tasks of a cell, ``task_step`` and ``task_sample`` count from 0; ``token_ids_tok`` is how many
+ids of generated tokens the server returned, null where not asked for.
 """
 
 CLIENT = _schema(
@@ -94,3 +106,5 @@ CLIENT = _schema(
 """One row per deadline of a load client's timer: how late its event loop came, and the process's CPU time by then."""
 
 TABLES: dict[str, pa.Schema] = {"power": POWER, "server": SERVER, "requests": REQUESTS, "client": CLIENT}
+TIME_COLUMNS = {name: "end_mono_s" if name == "requests" else "t_mono_s" for name in TABLES}
+"""When a row was written, about: a request's when it ended."""

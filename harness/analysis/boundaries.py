@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from estimator.nodes import Allocation, NodeProfile
 from harness.analysis.energy import DeviceSeries, WindowEnergy, device_energy, total_energy
 from results.schema import MeterDescription, MeterReading
@@ -88,7 +86,7 @@ def meter_reading(
         charged_w = None if energy.mean_w is None else node.metered_w(energy.mean_w)
         modelled_w = None if gpu_w is None else node.modelled_w(gpu_w)
     reasons = energy.reasons if energy.joules is not None else (*energy.reasons, NO_READING)
-    stale_s = max((longest_repeat_s(series, *window_s) for series in devices), default=0.0)
+    stale_s = max((device.repeat_s for device in energy.devices), default=0.0)
     if energy.joules is not None and stale_s > STALE_SHARE * (window_s[1] - window_s[0]):
         reasons = (*reasons, STALE)
     return MeterReading(
@@ -104,17 +102,3 @@ def meter_reading(
         longest_repeat_s=stale_s,
         reasons=tuple(dict.fromkeys(reasons)),
     )
-
-
-def longest_repeat_s(series: DeviceSeries, start_s: float, end_s: float) -> float:
-    """Return how long power was read without a change within a window, in seconds; 0 without power.
-
-    A repeated value is not a new reading: a meter is known no better than it changes.
-    """
-    inside = (series.t_s >= start_s) & (series.t_s <= end_s) & np.isfinite(series.power_w)
-    t_s, power_w = series.t_s[inside], series.power_w[inside]
-    if t_s.size == 0:
-        return 0.0
-    changed = np.flatnonzero(np.diff(power_w) != 0) + 1
-    begins, ends = np.append(0, changed), np.append(changed, t_s.size) - 1
-    return float(np.max(t_s[ends] - t_s[begins]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.analysis.devices import AFTER, BEFORE, BEFORE_LAUNCH, StoredStates, states_around
 from harness.analysis.energy import DeviceSeries
-from harness.load.usage import lacks_counter, with_usage_tokens
+from harness.load.usage import due_s, lacks_counter, usage_known_until_s, with_usage_tokens
 from results.schema import CellDefinition
 from results.store import RunReader
 
@@ -20,6 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 
 POWER_MARGIN_S = 10.0
 """Power is kept beyond a cell, so that interpolation at its edges has readings of a slow meter on both sides."""
+
+_SERIES_COLUMNS = ("t_mono_s", "uuid", "power_w", "energy_j", "error", "energy_age_s", "energy_age_bound_s")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class CellLog:
     ``before_s`` is when the servers were last seen quiet before the load, ``filled_s`` when every slot had begun to
     generate, ``end_s`` when the servers were quiet again. ``client`` is how the load clients kept up;
     ``tokens_from_usage`` says that some server exports no token counter, so that its tokens are spread usage.
+    ``states`` are the devices' around the load, None where the run stored none.
     """
 
     definition: CellDefinition
@@ -42,57 +46,101 @@ class CellLog:
     server_lost: bool
     client: pd.DataFrame = field(default_factory=pd.DataFrame)
     tokens_from_usage: bool = False
+    states: StoredStates | None = None
 
 
 @dataclass(frozen=True)
 class IdleLog:
-    """The raw record of the loaded-idle phase."""
+    """The raw record of an idle phase."""
 
     start_s: float
     end_s: float
     power: pd.DataFrame
+    states: StoredStates | None = None
 
 
 def read_cells(reader: RunReader) -> list[CellLog]:
     """Return the cells of a run in the order they were measured, unfinished ones included."""
-    server, power, requests, client = (reader.table(name) for name in ("server", "power", "requests", "client"))
+    tables = {name: reader.table(name) for name in ("server", "power", "requests", "client")}
     events = reader.events()
+    return [_cell_log(events, start, later, tables) for start, later in _cell_events(events)]
+
+
+def read_last_cell(reader: RunReader, name: str) -> CellLog:
+    """Return the last cell of a name, from the parts of its own stretch alone: cheap while a long run goes on.
+
+    How its clients kept up is left out.
+    """
+    events = reader.events()
+    start, later = [found for found in _cell_events(events) if found[0]["cell"] == name][-1]
+    since_s = float(start["quiet_mono_s"]) - POWER_MARGIN_S
+    tables = {name: reader.table(name, since_s=since_s) for name in ("server", "power", "requests")}
+    return _cell_log(events, start, later, tables)
+
+
+def _cell_log(
+    events: list[dict[str, Any]],
+    start: dict[str, Any],
+    later: dict[str, dict[str, Any]],
+    tables: Mapping[str, pd.DataFrame],
+) -> CellLog:
+    """Cut one cell, of which ``start`` and the events up to the next cell are given, out of the run's tables.
+
+    Where tokens are the usage of requests, the load goes on after its end until those in flight then have completed:
+    what was due later is left out. While such a load lasts, its record ends where the first unknown tokens begin.
+    """
+    server, requests = tables["server"], tables["requests"]
     without_counter = any(event["event"] == "no_token_counter" for event in events)
     last_seen_s = float(server["t_mono_s"].max()) if len(server) else 0.0
-    cells = []
-    for start, later in _cell_events(events):
-        definition = CellDefinition.model_validate(start["definition"])
-        stop_s = float(later["load_stop"]["t_mono_s"]) if "load_stop" in later else last_seen_s
-        end_s = float(later["cell_end"]["t_mono_s"]) if "cell_end" in later else None
-        until_s = end_s if end_s is not None else stop_s
-        scrapes = _between(server, float(start["quiet_mono_s"]), until_s)
-        sent = requests[requests["cell"] == definition.name]
-        cells.append(
-            CellLog(
-                definition,
-                before_s=float(start["quiet_mono_s"]),
-                filled_s=float(later.get("filled", start)["t_mono_s"]),
-                load_stop_s=stop_s,
-                end_s=end_s,
-                server=with_usage_tokens(scrapes, sent) if without_counter else scrapes,
-                power=_between(power, float(start["t_mono_s"]) - POWER_MARGIN_S, until_s + POWER_MARGIN_S),
-                requests=sent,
-                server_lost="server_lost" in later,
-                client=_between(client, float(start["t_mono_s"]), until_s),
-                tokens_from_usage=without_counter and lacks_counter(scrapes),
-            )
-        )
-    return cells
+    definition = CellDefinition.model_validate(start["definition"])
+    start_s, quiet_s = float(start["t_mono_s"]), float(start["quiet_mono_s"])
+    stop_s = float(later["load_stop"]["t_mono_s"]) if "load_stop" in later else last_seen_s
+    end_s = float(later["cell_end"]["t_mono_s"]) if "cell_end" in later else None
+    until_s = end_s if end_s is not None else stop_s
+    scrapes = _between(server, quiet_s, until_s)
+    sent = requests[requests["cell"] == definition.name]
+    from_usage = without_counter and lacks_counter(scrapes)
+    if from_usage:
+        scrapes = with_usage_tokens(scrapes, sent)
+        if "load_stop" not in later:
+            scrapes = _between(scrapes, quiet_s, usage_known_until_s(sent, definition.concurrency))
+        sent = sent[~(due_s(sent) > stop_s)]
+    return CellLog(
+        definition,
+        before_s=quiet_s,
+        filled_s=float(later.get("filled", start)["t_mono_s"]),
+        load_stop_s=stop_s,
+        end_s=end_s,
+        server=scrapes,
+        power=_between(tables["power"], start_s - POWER_MARGIN_S, until_s + POWER_MARGIN_S),
+        requests=sent,
+        server_lost="server_lost" in later,
+        client=_between(tables["client"], start_s, until_s) if "client" in tables else pd.DataFrame(),
+        tokens_from_usage=from_usage,
+        states=states_around(_launch(events, start_s), later.get(BEFORE), later.get(AFTER)),
+    )
 
 
-def read_idle(reader: RunReader) -> IdleLog | None:
-    """Return the loaded-idle record, or ``None`` if the run did not get that far."""
-    times = {event["event"]: float(event["t_mono_s"]) for event in reader.events()}
-    if "idle_start" not in times or "idle_end" not in times:
+def read_idle(reader: RunReader, phase: str = "idle") -> IdleLog | None:
+    """Return the record of loaded idle (``idle``) or ``bare_idle``, or ``None`` if the run has no such phase."""
+    events = reader.events()
+    times = {event["event"]: float(event["t_mono_s"]) for event in events}
+    if f"{phase}_start" not in times or f"{phase}_end" not in times:
         return None
-    start_s, end_s = times["idle_start"], times["idle_end"]
+    start_s, end_s = times[f"{phase}_start"], times[f"{phase}_end"]
     power = _between(reader.table("power"), start_s - POWER_MARGIN_S, end_s + POWER_MARGIN_S)
-    return IdleLog(start_s, end_s, power)
+    return IdleLog(start_s, end_s, power, _idle_states(events, start_s, end_s))
+
+
+def _idle_states(events: Sequence[dict[str, Any]], start_s: float, end_s: float) -> StoredStates | None:
+    inside = {str(event["event"]): event for event in events if start_s <= float(event["t_mono_s"]) <= end_s}
+    return states_around(_launch(events, start_s), inside.get(BEFORE), inside.get(AFTER))
+
+
+def _launch(events: Sequence[dict[str, Any]], before_s: float) -> dict[str, Any] | None:
+    """Return the states stored before the servers of a stretch were launched; a resumed run launches again."""
+    stored = [event for event in events if event["event"] == BEFORE_LAUNCH and float(event["t_mono_s"]) <= before_s]
+    return stored[-1] if stored else None
 
 
 def _cell_events(
@@ -110,6 +158,7 @@ def _between(table: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
 
 def stored_series(power: pd.DataFrame, uuids: Sequence[str]) -> list[DeviceSeries]:
     """Return the readings of each of ``uuids`` in time order; a device without readings has an empty series."""
+    power = power[[name for name in _SERIES_COLUMNS if name in power]]
     rows_by_uuid = {str(uuid): rows for uuid, rows in power.sort_values("t_mono_s").groupby("uuid")}
     return [_series(uuid, rows_by_uuid.get(uuid, power.iloc[:0])) for uuid in uuids]
 
@@ -120,10 +169,19 @@ def _series(uuid: str, rows: pd.DataFrame) -> DeviceSeries:
         t_s=rows["t_mono_s"].to_numpy(float),
         power_w=rows["power_w"].to_numpy(float),
         energy_j=rows["energy_j"].to_numpy(float),
-        errors=tuple(error if isinstance(error, str) else None for error in rows["error"]),
+        errors=_errors(rows["error"]),
         energy_age_s=rows["energy_age_s"].to_numpy(float) if "energy_age_s" in rows else None,
         energy_age_bound_s=rows["energy_age_bound_s"].to_numpy(float) if "energy_age_bound_s" in rows else None,
     )
+
+
+def _errors(column: pd.Series[Any]) -> tuple[str | None, ...]:
+    """Return the error of each reading or ``None``; nearly all are, so only the others are looked at."""
+    errors: list[str | None] = [None] * len(column)
+    known = column.reset_index(drop=True).dropna()
+    for number, error in known.items():
+        errors[int(str(number))] = str(error)
+    return tuple(errors)
 
 
 def sum_over_servers(server: pd.DataFrame, column: str) -> tuple[FloatArray, FloatArray]:

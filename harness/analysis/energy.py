@@ -7,6 +7,7 @@ sensor, so that they agree says nothing about its gain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -32,6 +33,13 @@ MAX_GAP_S = 1.0
 MAX_DISAGREEMENT = 0.03
 MAX_FAILED_SHARE = 0.05
 STUCK_S = 2.0  # any powered device adds to its counter every 0.1 s or so, idle or not
+STUCK_POWER_S = 10.0
+"""Power of a loaded GPU that is the same to the mW for longer than this is a stuck sensor's.
+
+NVML tells milliwatts and updates them every 0.1 s or so, and under load no two of these readings in a row are alike but
+by chance, so 10 s are a hundred of them. It holds for NVML under load alone: an idle GPU may repeat itself, and meters
+that tell 1 to 4 W do so rightly (``meter_stale`` is theirs, of half a window).
+"""
 
 
 class Cut(NamedTuple):
@@ -65,7 +73,8 @@ class DeviceEnergy:
     ``joules`` is the counter's where there is one, else the integral's, and None where there is neither;
     ``method`` says which. ``peak_w`` is the highest power reading, itself a mean where the sensor averages.
     ``edge_bound_j`` bounds what the counter's steps leave open at the two edges, None without a counter.
-    ``failed_readings`` of the window's ``readings`` lacked power or energy.
+    ``failed_readings`` of the window's ``readings`` lacked power or energy. ``repeat_s`` is the longest time that power
+    was read without a change, ``swing_w`` its highest reading less its lowest.
     """
 
     uuid: str
@@ -79,6 +88,8 @@ class DeviceEnergy:
     edge_bound_j: float | None = None
     readings: int = 0
     failed_readings: int = 0
+    repeat_s: float = 0.0
+    swing_w: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,11 +199,13 @@ def device_energy(
     power_lag_s: float = 0.0,
     counter_lag_s: float = 0.0,
     max_gap_s: float = MAX_GAP_S,
+    stuck_power_s: float = math.inf,
 ) -> DeviceEnergy:
     """Reconcile one device's counter and power over [start_s, end_s] (``end_s`` > ``start_s``).
 
     A failed reading only leaves a hole: the counter goes on, and power is integrated across it. A hole of over
-    ``max_gap_s`` is ``power_gap``; more than one failure and more than 5% of the readings is ``sensor_error``.
+    ``max_gap_s`` is ``power_gap``; more than one failure and more than 5% of the readings is ``sensor_error``. Power
+    that stands in for a counter and does not change for over ``stuck_power_s`` is ``sensor_stuck``.
     """
     counter, bound_j, integral = Cut(None), None, Cut(None)
     age_s = series.t_s - counter_times_s(series, counter_lag_s)
@@ -207,9 +220,12 @@ def device_energy(
     inside = (series.t_s >= start_s) & (series.t_s <= end_s)
     power_w = series.power_w[inside & np.isfinite(series.power_w)]
     readings, failed = int(inside.sum()), _failed_readings(series, inside)
+    repeat_s = longest_repeat_s(series, start_s, end_s)
     reasons = _reading_reasons(series, inside, failed / max(1, readings) if failed > 1 else 0.0)
     if counter.reason is not None:
         reasons.append(counter.reason)
+    if counter.joules is None and repeat_s > stuck_power_s:
+        reasons.append(SENSOR_STUCK)
     if joules is None:  # an integral that is missing beside a good counter is only a check not made
         reasons.append(integral.reason or WINDOW_NOT_COVERED)
     if _longest_gap_s(series, start_s, end_s) > max_gap_s:
@@ -228,7 +244,23 @@ def device_energy(
         edge_bound_j=bound_j,
         readings=readings,
         failed_readings=failed,
+        repeat_s=repeat_s,
+        swing_w=float(np.ptp(power_w)) if power_w.size else 0.0,
     )
+
+
+def longest_repeat_s(series: DeviceSeries, start_s: float, end_s: float) -> float:
+    """Return how long power was read without a change within a window, in seconds; 0 without power.
+
+    A repeated value is not a new reading: a meter is known no better than it changes.
+    """
+    inside = (series.t_s >= start_s) & (series.t_s <= end_s) & np.isfinite(series.power_w)
+    t_s, power_w = series.t_s[inside], series.power_w[inside]
+    if t_s.size == 0:
+        return 0.0
+    changed = np.flatnonzero(np.diff(power_w) != 0) + 1
+    begins, ends = np.append(0, changed), np.append(changed, t_s.size) - 1
+    return float(np.max(t_s[ends] - t_s[begins]))
 
 
 def total_energy(devices: Sequence[DeviceEnergy]) -> WindowEnergy:
@@ -276,14 +308,16 @@ def _longest_standstill_s(t_s: Array, energy_j: Array) -> float:
 
 def _failed_readings(series: DeviceSeries, inside: NDArray[np.bool_]) -> int:
     """Count the readings that failed to give power or energy; other failures do not touch joules."""
+    if not any(series.errors):
+        return 0
     blank = np.isnan(series.power_w) & np.isnan(series.energy_j)
-    errors = [(series.errors[i], bool(blank[i])) for i in np.flatnonzero(inside)]
-    return sum(bool(error) and (empty or "power_w" in error or "energy_j" in error) for error, empty in errors if error)
+    failed = ((number, error) for number, error in enumerate(series.errors) if error and inside[number])
+    return sum(bool(blank[number]) or "power_w" in error or "energy_j" in error for number, error in failed)
 
 
 def _reading_reasons(series: DeviceSeries, inside: NDArray[np.bool_], failed_share: float) -> list[str]:
     """Name a lost device, or else a sensor that failed too often."""
-    if any(series.errors[i] == GPU_LOST for i in np.flatnonzero(inside)):
+    if GPU_LOST in series.errors and any(series.errors[i] == GPU_LOST for i in np.flatnonzero(inside)):
         return [GPU_LOST]
     return [SENSOR_ERROR] if failed_share > MAX_FAILED_SHARE else []
 

@@ -7,24 +7,29 @@ from dataclasses import dataclass
 
 from harness.analysis.energy import FATAL_REASONS
 from harness.analysis.steady import NO_STEADY_STATE
+from harness.power.conditions import ECC_UNCORRECTED
 from results.schema import Verdict
 
 NO_TOKENS = "no_tokens"
 NO_WINDOW = "no_window"
 TOO_MANY_ERRORS = "too_many_errors"
 LENGTHS_NOT_FORCED = "lengths_not_forced"
+LENGTHS_AS_SERVED = "lengths_as_served"
+USAGE_INCOMPLETE = "usage_incomplete"
 TOKEN_COUNT_MISMATCH = "token_count_mismatch"  # noqa: S105 - a reason code
 INTERRUPTED = "interrupted"
 SERVER_LOST = "server_lost"
 SATURATION_UNPROVEN = "saturation_unproven"
 
 INVALID_REASONS = FATAL_REASONS | {
+    ECC_UNCORRECTED,
     NO_TOKENS,
     NO_WINDOW,
     NO_STEADY_STATE,
     TOO_MANY_ERRORS,
     LENGTHS_NOT_FORCED,
     TOKEN_COUNT_MISMATCH,
+    USAGE_INCOMPLETE,
     INTERRUPTED,
     SERVER_LOST,
 }

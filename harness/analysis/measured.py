@@ -1,20 +1,21 @@
-"""Turn the raw record of a cell into measured figures: tokens, joules, rates, latencies and their errors. Pure."""
+"""Turn the raw record of a cell into measured figures: tokens, joules, rates and latencies. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import sqrt
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from estimator.nodes import Allocation, NodeProfile
-from estimator.uncertainty import EnergyErrors, RatioEstimate, combine_relative, relative_interval_95
+from estimator.uncertainty import RatioEstimate
 from harness.analysis.boundaries import NodeShare, choose_node_meter, meter_energy, meter_reading
 from harness.analysis.celllog import CellLog, growth_over_servers, stored_series, sum_over_servers
 from harness.analysis.energy import (
+    STUCK_POWER_S,
     DeviceEnergy,
     DeviceSeries,
     WindowEnergy,
@@ -23,8 +24,7 @@ from harness.analysis.energy import (
     total_energy,
 )
 from harness.analysis.steady import Record, Rule, Window, choose_window
-from harness.load.report import latency_statistics, mean_in_flight, streamed_requests
-from harness.load.usage import spread_rel_u
+from harness.load.report import LatencyStatistics, inter_token_s, latency_statistics, mean_in_flight, streamed_requests
 from results.schema import (
     Boundary,
     Latency,
@@ -38,9 +38,6 @@ from results.schema import (
 FloatArray = npt.NDArray[np.float64]
 
 Sensor = PowerDescription | MeterDescription
-
-COUNTER_STEP_S = 0.1
-"""An energy counter of NVML grows in steps about this long."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,16 @@ class PowerModel:
         """Return the meter that watts at the boundary ``node`` come from; other boundaries have none."""
         return choose_node_meter(self.meters) if self.boundary == "node" else None
 
+    @property
+    def gain_rel_u(self) -> float | None:
+        """Return what is unknown of the gain of the sensors behind the watts, as far as no node model holds it."""
+        if self.boundary == "node":
+            return None if self.meter is None else self.meter.gain_rel_u
+        sensor_rel_u = self.source.gain_rel_u
+        if self.boundary == "gpu" or self.profile is None:
+            return sensor_rel_u
+        return self.profile.gpu_gain_rel_u(sensor_rel_u, self.device_uuids)
+
     def lift_w(self, gpu_w: float) -> float:
         """Return watts at a boundary without a meter from the summed watts of the GPUs."""
         if self.boundary == "gpu" or self.profile is None:
@@ -73,12 +80,13 @@ class PowerModel:
 
     def systematic_rel_u(self, gpu_w: float) -> dict[str, float | None]:
         """Return the relative standard uncertainties that more measuring would not reduce; None where unknown."""
-        lifted_w, gain = self.lift_w(gpu_w), self.source.gain_rel_u
+        lifted_w, gain = self.lift_w(gpu_w), self.gain_rel_u
         if self.boundary == "gpu" or self.profile is None:
             return {"sensor_gain": gain}
+        model_w = self.profile.node_watts_std(gpu_w, self.node_share)
         parts: dict[str, float | None] = {
             "sensor_gain": None if gain is None else gain * self.profile.slope * gpu_w / lifted_w,
-            "node_model": self.profile.node_watts_std(gpu_w, self.node_share) / lifted_w,
+            "node_model": None if model_w is None else model_w / lifted_w,
         }
         idle_w = self.profile.allocated_idle_std_w(self.node_share, self.allocation)
         return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / lifted_w}
@@ -102,21 +110,23 @@ class WindowFigures:
         return self.window.end_s - self.window.start_s
 
 
-def window_figures(log: CellLog, model: PowerModel) -> WindowFigures | None:
+def window_figures(
+    log: CellLog, model: PowerModel, choose: Callable[[Record, Rule], Window | None] = choose_window
+) -> WindowFigures | None:
     """Measure a cell's window, or return ``None`` if there is none."""
     t_s, tokens = sum_over_servers(log.server, "generation_tok")
-    window = choose_window(
-        Record(t_s, tokens, _kv_usage(log, t_s), lambda edges_s: _interval_joules(log, model, edges_s)),
-        _rule(log),
-    )
+    devices = stored_series(log.power, model.device_uuids)
+    of_meter = [] if model.meter is None else stored_series(log.power, model.meter.device_uuids)
+    sensed = devices if model.meter is None else of_meter
+    record = Record(t_s, tokens, _kv_usage(log, t_s), lambda edges_s: _interval_joules(sensed, model, edges_s))
+    window = choose(record, _rule(log))
     if window is None:
         return None
-    devices = stored_series(log.power, model.device_uuids)
-    energy = window_energy(devices, window.start_s, window.end_s, model.source)
+    energy = window_energy(devices, window.start_s, window.end_s, model.source, loaded=True)
     tps = float((tokens[window.last] - tokens[window.first]) / (window.end_s - window.start_s))
     watts, metered = None if energy.mean_w is None else model.lift_w(energy.mean_w), None
     if model.boundary == "node":
-        metered = _metered(log, model, window.start_s, window.end_s)
+        metered = None if model.meter is None else meter_energy(model.meter, of_meter, window.start_s, window.end_s)
         watts = None if metered is None or metered.mean_w is None else model.node.metered_w(metered.mean_w)
     return WindowFigures(window, tps, energy, watts, window.joules_per_tok, metered)
 
@@ -128,11 +138,11 @@ def _rule(log: CellLog) -> Rule:
         latest_s=log.load_stop_s,
         precision_rel=definition.precision_rel,
         min_window_s=definition.min_window_s,
-        request_tok=_in_flight(log) * definition.mean_output_tok,
+        request_tok=in_flight(log) * definition.mean_output_tok,
     )
 
 
-def _in_flight(log: CellLog) -> float:
+def in_flight(log: CellLog) -> float:
     """Return the requests in flight: the slots of a closed loop, the mean number under load in an open one."""
     if log.definition.arrival == "closed":
         return log.definition.concurrency
@@ -140,16 +150,9 @@ def _in_flight(log: CellLog) -> float:
 
 
 def _kv_usage(log: CellLog, t_s: FloatArray) -> FloatArray | None:
-    """Return KV usage summed over servers at the given times, or ``None`` if not every server tells."""
+    """Return KV usage of all servers together at the given times, or ``None`` if not every server tells."""
     known_s, usage = sum_over_servers(log.server, "kv_usage_ratio")
-    return np.asarray(np.interp(t_s, known_s, usage)) if known_s.size else None
-
-
-def _metered(log: CellLog, model: PowerModel, start_s: float, end_s: float) -> WindowEnergy | None:
-    """Return the energy of everything that the run's node meter covers."""
-    if model.meter is None:
-        return None
-    return meter_energy(model.meter, stored_series(log.power, model.meter.device_uuids), start_s, end_s)
+    return np.asarray(np.interp(t_s, known_s, usage / log.server["server"].nunique())) if known_s.size else None
 
 
 def meter_readings(
@@ -162,34 +165,47 @@ def meter_readings(
     )
 
 
-def window_energy(devices: list[DeviceSeries], start_s: float, end_s: float, sensor: Sensor) -> WindowEnergy:
-    """Return the energy of all devices over a window."""
+def window_energy(
+    devices: list[DeviceSeries], start_s: float, end_s: float, sensor: Sensor, *, loaded: bool = False
+) -> WindowEnergy:
+    """Return the energy of all devices over a window; power of a GPU ``loaded`` throughout must not stand still."""
+    stuck_power_s = STUCK_POWER_S if loaded and sensor.name == "nvml" else math.inf
     return total_energy(
         [
-            device_energy(device, start_s, end_s, power_lag_s=sensor.power_lag_s, counter_lag_s=sensor.counter_lag_s)
+            device_energy(
+                device,
+                start_s,
+                end_s,
+                power_lag_s=sensor.power_lag_s,
+                counter_lag_s=sensor.counter_lag_s,
+                stuck_power_s=stuck_power_s,
+            )
             for device in devices
         ]
     )
 
 
-def _interval_joules(log: CellLog, model: PowerModel, edges_s: FloatArray) -> FloatArray | None:
-    """Return the joules at the run's boundary between the given times, or ``None`` where they are not known."""
+def _interval_joules(devices: list[DeviceSeries], model: PowerModel, edges_s: FloatArray) -> FloatArray | None:
+    """Return the joules at the run's boundary between the given times, or ``None`` where they are not known.
+
+    ``devices`` are those of the run's node meter where its boundary is ``node``, else the GPUs.
+    """
     start_s, end_s = float(edges_s[0]), float(edges_s[-1])
     sensor: Sensor
     lift: Callable[[float], float | None]
     if model.boundary == "node":
         if model.meter is None:
             return None
-        sensor, uuids, lift = model.meter, model.meter.device_uuids, model.node.metered_w
-        energy = _metered(log, model, start_s, end_s)
+        sensor, lift = model.meter, model.node.metered_w
+        energy = meter_energy(model.meter, devices, start_s, end_s)
     else:
-        sensor, uuids, lift = model.source, model.device_uuids, model.lift_w
-        energy = window_energy(stored_series(log.power, uuids), start_s, end_s, sensor)
-    if energy is None or energy.joules is None:
+        sensor, lift = model.source, model.lift_w
+        energy = window_energy(devices, start_s, end_s, sensor)
+    if energy.joules is None:
         return None
     sensed_j = sum(
         np.diff(_cumulative_joules(series, device, edges_s, sensor))
-        for series, device in zip(stored_series(log.power, uuids), energy.devices, strict=True)
+        for series, device in zip(devices, energy.devices, strict=True)
     )
     seconds = np.diff(edges_s)
     watts = [lift(float(watts)) for watts in sensed_j / seconds]
@@ -206,82 +222,6 @@ def _cumulative_joules(series: DeviceSeries, device: DeviceEnergy, at_s: FloatAr
     t_s, power_w = series.t_s[known], series.power_w[known]
     steps = np.diff(t_s) * (power_w[1:] + power_w[:-1]) / 2
     return np.asarray(np.interp(at_s + sensor.power_lag_s, t_s, np.concatenate([[0.0], np.cumsum(steps)])))
-
-
-def energy_uncertainty(
-    log: CellLog, figures: WindowFigures, model: PowerModel
-) -> tuple[float | None, dict[str, float | None]]:
-    """Return the combined relative standard uncertainty of J/token and its parts (JCGM 100); None where unknown."""
-    if figures.joules_per_tok is None:
-        return None, {}
-    parts: dict[str, float | None] = {
-        "random": figures.joules_per_tok.standard_error / figures.joules_per_tok.ratio,
-        **_systematic_rel_u(figures, model),
-        "clock_edges": _clock_rel_u(figures, model),
-        "token_count": _token_rel_u(log, figures),
-    }
-    known = [part for part in parts.values() if part is not None]
-    return combine_relative(*known) if len(known) == len(parts) else None, parts
-
-
-def energy_interval_rel(log: CellLog, figures: WindowFigures, model: PowerModel) -> tuple[float, float] | None:
-    """Return the 95% interval of energy over its estimate, all errors together, or ``None`` if one is unknown."""
-    estimate = figures.joules_per_tok
-    _, parts = energy_uncertainty(log, figures, model)
-    known = {name: part for name, part in parts.items() if part is not None}
-    if estimate is None or len(known) < len(parts) or not figures.watts:
-        return None
-    errors = EnergyErrors(
-        random=known["random"],
-        random_dof=estimate.n_batches - 1,
-        clock=known["clock_edges"],
-        tokens=known["token_count"],
-        others=(known.get("node_idle", 0.0),),
-    )
-    if model.boundary != "node_modelled" or model.profile is None or figures.energy.mean_w is None:
-        return relative_interval_95(replace(errors, gain=known.get("sensor_gain", known.get("meter_gain", 0.0))))
-    profile, gpu_rel = model.profile, figures.energy.mean_w / figures.watts
-    slope_share = profile.slope * gpu_rel
-    return relative_interval_95(
-        replace(
-            errors,
-            gain=known["sensor_gain"] / slope_share,
-            gpu_share=slope_share,
-            fixed_share=1 - slope_share,
-            offset=model.node_share * profile.u_offset_kw * 1000 / figures.watts,
-            slope=profile.u_slope * gpu_rel,
-            correlation=profile.correlation,
-        )
-    )
-
-
-def _clock_rel_u(figures: WindowFigures, model: PowerModel) -> float:
-    """Return the effect of edges in time: each is rectangular, +-0.1 s (a counter's step) or the lag of the power."""
-    counted = all(device.method == "counter" for device in figures.energy.devices) and model.boundary != "node"
-    lag_s = model.meter.power_lag_s if model.meter is not None else model.source.power_lag_s
-    half_s = COUNTER_STEP_S if counted else max(COUNTER_STEP_S, lag_s)
-    return half_s * sqrt(2 / 3) / figures.duration_s
-
-
-def _token_rel_u(log: CellLog, figures: WindowFigures) -> float:
-    """Return the effect of edges in tokens: between scrapes a counter grows by a token of every slot at a time."""
-    tokens = figures.tps_tok_per_s * figures.duration_s
-    if log.tokens_from_usage:
-        spread = spread_rel_u(log.requests, figures.window.start_s, figures.window.end_s)
-        return 1.0 if spread is None else spread
-    return _in_flight(log) / sqrt(6) / tokens
-
-
-def _systematic_rel_u(figures: WindowFigures, model: PowerModel) -> dict[str, float | None]:
-    """Return the systematic parts at the run's boundary; a meter's, where the figures come from one."""
-    if model.boundary != "node":
-        return {} if figures.energy.mean_w is None else model.systematic_rel_u(figures.energy.mean_w)
-    if figures.metered is None or figures.metered.mean_w is None or not figures.watts or model.meter is None:
-        return {}
-    gain = model.meter.gain_rel_u
-    parts = {"meter_gain": None if gain is None else gain * figures.metered.mean_w / figures.watts}
-    idle_w = 0.0 if model.profile is None else model.profile.metered_idle_std_w(model.node_share, model.allocation)
-    return parts if idle_w == 0 else parts | {"node_idle": None if idle_w is None else idle_w / figures.watts}
 
 
 def check_tokens(log: CellLog) -> TokenCheck:
@@ -315,27 +255,32 @@ def count_requests(log: CellLog) -> RequestCount:
 
 
 def served_length_ratio(log: CellLog) -> float | None:
-    """Return tokens served over tokens asked for, over completed requests: 1 where lengths were forced."""
+    """Return tokens served over tokens asked for, over completed requests: 1 where lengths were forced.
+
+    First fills, which ask for a rest only, are left out unless nothing else completed. Servers without counters need
+    not take ``ignore_eos`` and ``min_tokens``: the length of their queries is then the mean length asked for times
+    this. That mean is not biased towards short answers, because such a cell outlasts what it has sent.
+    """
     completed = log.requests[log.requests["outcome"] == "completed"]
+    whole = completed[~completed["first_fill"].eq(True)]
+    completed = whole if len(whole) else completed
     asked = int(completed["output_tok_asked"].sum())
     return float(completed["output_tok"].sum()) / asked if asked else None
 
 
 def time_to_first_token(log: CellLog, window: Window) -> Latency:
-    """Return TTFT of the streamed requests due in the window, in seconds."""
+    """Return TTFT of the streamed requests due in the window, in seconds; those cut off while waiting are counted."""
     probes = streamed_requests(log.requests, window.start_s, window.end_s)
-    return _latency(log, window, probes["ttft_s"], "ttft")
+    return _latency(log, window, latency_statistics(probes["ttft_s"], probes["waited_s"]), "ttft")
 
 
 def inter_token_latency(log: CellLog, window: Window) -> Latency:
-    """Return the mean time between tokens of each streamed request (TPOT), in seconds; one-token answers have none."""
-    probes = streamed_requests(log.requests, window.start_s, window.end_s)
-    return _latency(log, window, probes["itl_s"], "itl")
+    """Return the mean time between tokens of each streamed request that ended in the window (TPOT), in seconds."""
+    return _latency(log, window, latency_statistics(inter_token_s(log.requests, window.start_s, window.end_s)), "itl")
 
 
-def _latency(log: CellLog, window: Window, values_s: pd.Series[float], histogram: str) -> Latency:
+def _latency(log: CellLog, window: Window, seen: LatencyStatistics, histogram: str) -> Latency:
     seconds, count = growth(log, window, f"{histogram}_sum_s"), growth(log, window, f"{histogram}_count")
-    seen = latency_statistics(values_s)
     return Latency(
         p50_s=seen.p50_s,
         p90_s=seen.p90_s,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from estimator.paired import Z_95, Interval, common_ratio_rel_u, energy_exponent, paired_ratio
+from estimator.paired import Z_95, Interval, common_ratio_rel_u, energy_exponent, metered_ratio_rel_u, paired_ratio
 from estimator.uncertainty import combine_relative
+from harness.analysis.boundaries import NodeShare
 from harness.analysis.measured import PowerModel
-from results.schema import CellResult, EnergyRatio, Verdict
+from results.schema import Boundary, CellResult, EnergyRatio, Verdict
 
 Pair = tuple[CellResult, CellResult]
 """A plain cell and the multiplied one that was measured next to it."""
+
+EDGES = ("clock_edges", "token_count")
+"""Parts of the uncertainty that every cell has by itself, beside the random one."""
 
 
 def pairs_of(cells: Sequence[CellResult]) -> list[Pair]:
@@ -23,7 +27,7 @@ def pairs_of(cells: Sequence[CellResult]) -> list[Pair]:
 def energy_ratio(runs: Sequence[Sequence[CellResult]], model: PowerModel) -> EnergyRatio | None:
     """Return the paired ratio of one run or of repeated ones, with its interval and the energy exponent.
 
-    Errors common to both cells cancel as far as they are common; the random ones remain. ``None`` without a pair.
+    Errors common to both cells cancel as far as they are common; each cell's own remain. ``None`` without a pair.
     """
     pairs = [pairs_of(cells) for cells in runs]
     flat = [pair for run in pairs for pair in run]
@@ -31,23 +35,21 @@ def energy_ratio(runs: Sequence[Sequence[CellResult]], model: PowerModel) -> Ene
         return None
     verdicts = {cell.verdict for pair in flat for cell in pair}
     worst: Verdict = "invalid" if "invalid" in verdicts else "suspect" if "suspect" in verdicts else "valid"
-    (plain, multiplied), random = flat[0], _random_rel_u(flat[0])
+    plain, multiplied = flat[0]
     eq1 = None
     if plain.predicted_wh_per_query and multiplied.predicted_wh_per_query:
         eq1 = multiplied.predicted_wh_per_query.mean / plain.predicted_wh_per_query.mean
     ratio = exponent = None
     if worst != "invalid" and all(cell.wh_per_query for pair in flat for cell in pair):
         energies = [[_energies(pair) for pair in run] for run in pairs]
-        common = _common_rel_u(flat[0], model)
-        within = combined_window_rel_u(flat[0])
-        ratio = paired_ratio(energies, None if common is None else within, common or 0.0)
+        common = common_rel_u(flat[0], model.boundary, model.node, model.gain_rel_u)
+        ratio = paired_ratio(energies, combined_window_rel_u(flat[0]), common)
         if multiplied.mean_output_tok != plain.mean_output_tok:
             exponent = energy_exponent(ratio, multiplied.mean_output_tok / plain.mean_output_tok)
     return EnergyRatio(
         multiplier=multiplied.multiplier,
         measured=ratio.value if ratio else None,
         verdict=worst,
-        measured_standard_uncertainty_rel=random if ratio else None,
         measured_ci95=bounds(ratio),
         pairs=len(flat),
         interval_basis=ratio.basis if ratio else "unknown",
@@ -65,17 +67,19 @@ def bounds(interval: Interval | None) -> tuple[float, float] | None:
 
 
 def combined_window_rel_u(cells: Sequence[CellResult]) -> float | None:
-    """Return the relative random error of a ratio of two cells' J/token as the normal one of the same 95% interval.
+    """Return the relative error of a ratio of two cells' J/token that comes from each cell by itself.
 
-    A window of few batches has an interval wider than 1.96 standard errors; so must a ratio of it. ``None`` where a
-    cell has no interval.
+    It is random error, and clock and tokens at the window's edges. A window of few batches has an interval wider than
+    1.96 standard errors; so must a ratio of it: the random error is the normal one of the same 95% interval. ``None``
+    where a cell has no interval.
     """
-    errors = []
+    errors: list[float] = []
     for cell in cells:
-        if cell.joules_per_tok is None or cell.joules_per_tok_ci95 is None:
+        if cell.joules_per_tok is None or cell.joules_per_tok_ci95 is None or cell.wh_per_query is None:
             return None
         low, high = cell.joules_per_tok_ci95
-        errors.append((high - low) / 2 / cell.joules_per_tok / Z_95)
+        edges = [cell.wh_per_query.uncertainty_parts_rel.get(name) for name in EDGES]
+        errors += [(high - low) / 2 / cell.joules_per_tok / Z_95, *(part for part in edges if part is not None)]
     return combine_relative(*errors)
 
 
@@ -84,18 +88,16 @@ def _energies(pair: Pair) -> tuple[float, float]:
     return plain, multiplied
 
 
-def _random_rel_u(pair: Pair) -> float | None:
-    parts = [cell.wh_per_query.uncertainty_parts_rel.get("random") if cell.wh_per_query else None for cell in pair]
-    known = [part for part in parts if part is not None]
-    return combine_relative(*known) if len(known) == len(parts) else None
+def common_rel_u(cells: Pair, boundary: Boundary, node: NodeShare, gain_rel_u: float | None) -> float | None:
+    """Return what errors common to two cells leave in the ratio of their energies at a boundary.
 
-
-def _common_rel_u(pair: Pair, model: PowerModel) -> float | None:
-    """Return what common errors leave in the ratio: nothing where one gain is all there is, ``None`` if unknown."""
-    plain_w, multiplied_w = (cell.gpu_watts or 0.0 for cell in pair)
-    if model.boundary != "node_modelled" or model.profile is None:
+    ``gain_rel_u`` is that of the sensors behind the watts. Nothing is left where their gain is all there is; ``None``
+    is unknown.
+    """
+    if boundary == "gpu":
         return 0.0
-    if model.source.gain_rel_u is None:
+    first_w, second_w = (cell.watts if boundary == "node" else cell.gpu_watts for cell in cells)
+    if not first_w or not second_w:
         return None
-    gain_rel_u, share = model.source.gain_rel_u, model.node_share
-    return common_ratio_rel_u((plain_w, multiplied_w), gain_rel_u, model.profile, share, model.allocation)
+    left = metered_ratio_rel_u if boundary == "node" else common_ratio_rel_u
+    return left((first_w, second_w), gain_rel_u, node.profile, node.share, node.allocation)

@@ -15,17 +15,26 @@ from pydantic import ValidationError
 from estimator.compare import split_log_ratio
 from estimator.eq1 import Eq1Terms
 from estimator.nodes import NodeProfile
-from harness.analysis import judge, measured
-from harness.analysis.celllog import CellLog, IdleLog, read_cells, read_idle, stored_series
+from harness.analysis import judge, measured, tasks
+from harness.analysis.boundaries import meter_energy
+from harness.analysis.celllog import CellLog, IdleLog, read_cells, read_idle, read_last_cell, stored_series
+from harness.analysis.devices import Stretch, device_results
 from harness.analysis.loaded import client_reasons, load_fields
 from harness.analysis.measured import PowerModel, WindowFigures
+from harness.analysis.objections import CHANGE_UNITS
 from harness.analysis.pairs import energy_ratio
-from harness.analysis.saturation import CONFIG_LIMITED, config_limited
+from harness.analysis.saturation import CONFIG_LIMITED, NO_PLATEAU, config_limited
+from harness.analysis.steady import window_so_far
+from harness.analysis.throughput import throughput
+from harness.analysis.uncertainty import energy_interval_rel, energy_uncertainty, idle_uncertainty, token_rel_u
+from harness.course import Look
 from harness.errors import StoreError
+from harness.load.usage import usage_is_incomplete
 from results.schema import (
     CellDefinition,
     CellResult,
     ChangeResult,
+    DeviceResult,
     IdleResult,
     Manifest,
     MeterReading,
@@ -49,25 +58,38 @@ def analyse_run(folder: Path) -> RunResult:
     reader, manifest = open_run(folder)
     with _refusing_damage(folder):
         prediction, logs, idle = _read_prediction(reader), read_cells(reader), read_idle(reader)
+        bare_idle = read_idle(reader, "bare_idle")
+        bare_idle_unknown = None if bare_idle else _why_no_bare_idle(reader)
     model = power_model(manifest)
     results = [_cell_result(log, model, manifest, prediction) for log in logs]
     cells = tuple(cell for cell in results if cell.role != "calibration")
     return RunResult(
         run=_summary(folder, manifest, prediction),
         idle=None if idle is None else _idle_result(idle, model),
+        bare_idle=None if bare_idle is None else _idle_result(bare_idle, model),
+        bare_idle_unknown=bare_idle_unknown,
         cells=cells,
         calibration_cells=tuple(cell for cell in results if cell.role == "calibration"),
         energy_ratio=energy_ratio([cells], model),
     )
 
 
-def window_has_ended(folder: Path, cell: str) -> bool:
-    """Return whether the window rule ends a cell under load, from what its run has stored so far."""
+def look_at_window(folder: Path, cell: str) -> Look:
+    """Look at a cell under load by the window rule, from what its run has stored so far."""
     reader, manifest = open_run(folder)
     with _refusing_damage(folder):
-        log = next(log for log in reversed(read_cells(reader)) if log.definition.name == cell)
-    figures = measured.window_figures(log, power_model(manifest))
-    return figures is not None and figures.window.ended == "precision_reached"
+        log = read_last_cell(reader, cell)
+    figures = measured.window_figures(log, power_model(manifest), window_so_far)
+    if figures is None:
+        return Look(False, 0.0, None, None, (judge.NO_WINDOW,))
+    estimate, reasons = figures.joules_per_tok, figures.window.reasons
+    return Look(
+        not reasons,
+        figures.duration_s,
+        None if estimate is None else estimate.ratio,
+        None if estimate is None else estimate.half_width_rel,
+        reasons,
+    )
 
 
 def open_run(folder: Path) -> tuple[RunReader, Manifest]:
@@ -105,13 +127,15 @@ def _read_prediction(reader: RunReader) -> StoredPrediction:
 def _cell_result(log: CellLog, model: PowerModel, manifest: Manifest, prediction: StoredPrediction) -> CellResult:
     figures = measured.window_figures(log, model)
     tokens = measured.check_tokens(log)
-    reasons = (*_reasons(log, figures, tokens), *_meter_reasons(log, figures, model))
+    devices = _devices(log, figures, model)
+    reasons = (*_reasons(log, figures, tokens, devices), *_meter_reasons(log, figures, model))
     in_window = {} if figures is None else _in_window(log, figures, model, manifest, prediction)
     return CellResult(
         **log.definition.model_dump(include=_IDENTITY),
         **in_window,
         power_source=_source_name(model),
         boundary=model.boundary,
+        devices=devices,
         requests=measured.count_requests(log),
         tokens=tokens,
         verdict=judge.verdict(reasons),
@@ -125,8 +149,10 @@ def _in_window(
     """Everything that needs a window: figures as measured, and beside the prediction where there is one."""
     window = figures.window
     predicted = prediction.cells.get(log.definition.name)
+    predicted_energy = _predicted(predicted)
     fields: dict[str, Any] = {
         "tps_tok_per_s": figures.tps_tok_per_s,
+        **_tps_error(log, figures),
         "watts": figures.watts,
         "gpu_watts": figures.energy.mean_w,
         "meters": _meters(log, figures, model),
@@ -139,23 +165,41 @@ def _in_window(
         "queue_share": measured.queue_share(log, window),
         "kv_usage_ratio": measured.gauge_mean(log, window, "kv_usage_ratio"),
         "preemptions": measured.growth(log, window, "preemptions"),
-        "predicted_wh_per_query": _predicted(predicted),
+        "predicted_wh_per_query": predicted_energy,
+        "prefix_cache_hit_ratio": tasks.prefix_cache_hit_ratio(log, window),
+        "task": tasks.task_result(log, window, None, predicted_energy),
     }
     if figures.joules_per_tok is None or not figures.watts or measured.served_length_ratio(log) == 0:
         return fields  # Eq. 1 needs tokens and watts; the reasons say which are missing
     terms = _measured_terms(log, figures.watts, figures.tps_tok_per_s, manifest)
     estimate = figures.joules_per_tok
+    energy = _query_energy(log, figures, terms, model, manifest)
     fields |= {
         "joules_per_tok": estimate.ratio,
         "joules_per_tok_ci95": (
             estimate.ratio - estimate.half_width_95,
             estimate.ratio + estimate.half_width_95,
         ),
-        "wh_per_query": _query_energy(log, figures, terms, model, manifest),
+        "wh_per_query": energy,
+        "task": tasks.task_result(log, window, energy, predicted_energy),
     }
     if predicted is not None:
         fields |= {"ratio": terms.energy_wh / predicted["mean_wh"], "split": _split(terms, predicted)}
     return fields
+
+
+def _tps_error(log: CellLog, figures: WindowFigures) -> dict[str, Any]:
+    known = throughput(log, figures.window, token_rel_u(log, figures)) if figures.tps_tok_per_s > 0 else None
+    if known is None:
+        return {}
+    return {"tps_ci95": known.ci95, "tps_standard_uncertainty_rel": known.standard_uncertainty_rel}
+
+
+def _devices(log: CellLog, figures: WindowFigures | None, model: PowerModel) -> tuple[DeviceResult, ...]:
+    window_s = None if figures is None else (figures.window.start_s, figures.window.end_s)
+    energies = () if figures is None else figures.energy.devices
+    stretch = Stretch(log.before_s, log.load_stop_s, window_s)
+    return device_results(energies, model.device_uuids, model.source.name, log.power, stretch, log.states)
 
 
 def _meters(log: CellLog, figures: WindowFigures, model: PowerModel) -> tuple[MeterReading, ...]:
@@ -185,8 +229,8 @@ def _measured_terms(log: CellLog, watts: float, tps_tok_per_s: float, manifest: 
 def _query_energy(
     log: CellLog, figures: WindowFigures, terms: Eq1Terms, model: PowerModel, manifest: Manifest
 ) -> QueryEnergy:
-    uncertainty, parts = measured.energy_uncertainty(log, figures, model)
-    factors = measured.energy_interval_rel(log, figures, model)
+    uncertainty, parts = energy_uncertainty(log, figures, model)
+    factors = energy_interval_rel(log, figures, model)
     with_pue = model.boundary != "gpu"
     return QueryEnergy(
         mean=terms.energy_wh,
@@ -228,7 +272,7 @@ def _window_result(figures: WindowFigures) -> WindowResult:
         mean_requests=window.mean_requests,
         ended=window.ended,
         changes={
-            name: ChangeResult(rel=change.change, half_width_rel=change.half_width())
+            name: ChangeResult(change=change.change, half_width_95=change.half_width(), unit=CHANGE_UNITS[name])
             for name, change in window.changes.items()
         },
         autocorrelation_s=window.autocorrelation_s,
@@ -236,18 +280,22 @@ def _window_result(figures: WindowFigures) -> WindowResult:
     )
 
 
-def _reasons(log: CellLog, figures: WindowFigures | None, tokens: TokenCheck) -> tuple[str, ...]:
+def _reasons(
+    log: CellLog, figures: WindowFigures | None, tokens: TokenCheck, devices: tuple[DeviceResult, ...]
+) -> tuple[str, ...]:
     reasons = [judge.INTERRUPTED] if log.end_s is None else []
     if log.server_lost:
         reasons.append(judge.SERVER_LOST)
     reasons += _request_reasons(log, tokens)
+    reasons += dict.fromkeys(reason for device in devices for reason in device.reasons)
     if figures is None:
         return (*reasons, judge.NO_WINDOW)
-    reasons += [*figures.window.reasons, *figures.energy.reasons, *client_reasons(log, figures.window)]
+    reasons += [*figures.window.reasons, *client_reasons(log, figures.window)]
     if figures.tps_tok_per_s <= 0:
         reasons.append(judge.NO_TOKENS)
     elif log.definition.role in ("compared", "grid"):
-        plateau, queue = log.definition.plateau_tps_tok_per_s, measured.queue_share(log, figures.window)
+        plateau = None if log.definition.binds in NO_PLATEAU else log.definition.plateau_tps_tok_per_s
+        queue = measured.queue_share(log, figures.window)
         if not judge.Saturation(figures.tps_tok_per_s, plateau, queue).proven:
             reasons.append(judge.SATURATION_UNPROVEN)
         kv_usage_ratio = measured.gauge_mean(log, figures.window, "kv_usage_ratio")
@@ -262,10 +310,18 @@ def _request_reasons(log: CellLog, tokens: TokenCheck) -> list[str]:
     if total and errors / total > judge.MAX_ERROR_SHARE:
         reasons.append(judge.TOO_MANY_ERRORS)
     if measured.served_length_ratio(log) not in (None, 1.0):
-        reasons.append(judge.LENGTHS_NOT_FORCED)
+        # a server without counters need not know ignore_eos and min_tokens; its cell is that of the lengths it served
+        reasons.append(judge.LENGTHS_AS_SERVED if log.tokens_from_usage else judge.LENGTHS_NOT_FORCED)
     if tokens.consistent is False:
         reasons.append(judge.TOKEN_COUNT_MISMATCH)
+    if log.tokens_from_usage and usage_is_incomplete(log.requests, log.load_stop_s):
+        reasons.append(judge.USAGE_INCOMPLETE)
     return reasons
+
+
+def _why_no_bare_idle(reader: RunReader) -> str:
+    said = [str(event["why"]) for event in reader.events() if event["event"] == "bare_idle_unknown"]
+    return said[-1] if said else "the run has no record of it"
 
 
 def _idle_result(log: IdleLog, model: PowerModel) -> IdleResult:
@@ -273,16 +329,27 @@ def _idle_result(log: IdleLog, model: PowerModel) -> IdleResult:
     watts = None if energy.mean_w is None else model.lift_w(energy.mean_w)
     meters = measured.meter_readings(log.power, log.start_s, log.end_s, model, energy.mean_w)
     metered = [reading for reading in meters if model.meter is not None and reading.source == model.meter.name]
+    of_meter = None
     if model.boundary == "node":
         watts = metered[0].charged_watts if metered else None
+    if model.meter is not None:
+        series = stored_series(log.power, model.meter.device_uuids)
+        of_meter = meter_energy(model.meter, series, log.start_s, log.end_s)
+    uncertainty, parts = idle_uncertainty(energy, of_meter, watts, model, log.end_s - log.start_s)
+    stretch = Stretch(log.start_s, log.end_s, (log.start_s, log.end_s), loaded=False)
+    devices = device_results(energy.devices, model.device_uuids, model.source.name, log.power, stretch, log.states)
+    device_reasons = dict.fromkeys(reason for device in devices for reason in device.reasons)
     return IdleResult(
         duration_s=log.end_s - log.start_s,
         gpu_watts=energy.mean_w,
         watts=watts,
+        standard_uncertainty_rel=uncertainty,
+        uncertainty_parts_rel=parts,
         boundary=model.boundary,
         power_source=_source_name(model),
+        devices=devices,
         meters=meters,
-        reasons=(*energy.reasons, *(reason for reading in metered for reason in reading.reasons)),
+        reasons=(*device_reasons, *(reason for reading in metered for reason in reading.reasons)),
     )
 
 

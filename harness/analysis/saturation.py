@@ -2,6 +2,7 @@
 
 A rung is one concurrency held for a while on live servers. The ladder doubles; it has found saturation when another
 doubling gains less than 5%, when the servers' queue never empties, or when the client cannot keep its slots full.
+A ladder that gains no more while its client lags has found the client's limit, not the server's.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ from dataclasses import dataclass
 from math import hypot
 from typing import Literal
 
+from scipy.special import stdtrit
+
+from harness.load.health import ClientHealth, exceeded_limits
+from results.schema import CellResult
+
 Binding = Literal["kv_cache", "max_num_seqs", "queue", "compute_or_bandwidth", "client", "not_found", "not_searched"]
 Step = Literal["climb", "extend", "stop"]
 
 CONFIG_LIMITED = "config_limited"
 """Reason code: a longer batch than the server's configuration allows would gain 5% or more, and KV memory is free."""
 
+NO_PLATEAU = ("client", "not_found")
+"""Where these bind, the best throughput of the ladder is not the servers' plateau."""
+
 LAST_CONCURRENCY = 4_096
 GAIN_TO_GO_ON = 1.05
 PLATEAU_SHARE = 0.97
+"""Of the best rung, at the chosen one: saturated means 95% of it, and a cell's throughput has its own error."""
 QUEUED_SHARE = 0.95
 KV_FULL_RATIO = 0.90
 HELD_SHARE = 0.90
@@ -32,8 +42,10 @@ Z_95 = 1.96
 class Rung:
     """What was seen at one concurrency, over all servers. ``None`` stands for what the servers do not tell.
 
-    ``tps_u_tok_per_s`` is the standard error of the throughput; ``running`` and ``held`` (running or waiting) are
-    means over scrapes; ``preemptions`` is a count; ``extensions`` says how often the rung was measured longer.
+    ``tps_u_tok_per_s`` is the standard error of the throughput, with ``tps_dof`` degrees of freedom (``None``: so many
+    that it is as good as known); ``running`` and ``held`` (running or waiting) are means over scrapes; ``preemptions``
+    is a count; ``extensions`` says how often the rung was measured longer; ``client`` is how the load clients kept up.
+    ``seconds`` is how long the rung was measured, ``seconds_to_know`` how long it takes for its error to be known.
     """
 
     concurrency: int
@@ -45,6 +57,18 @@ class Rung:
     kv_usage_ratio: float | None = None
     preemptions: float | None = None
     extensions: int = 0
+    client: ClientHealth | None = None
+    tps_dof: int | None = None
+    seconds: float | None = None
+    seconds_to_know: float | None = None
+
+    @property
+    def longer_tells(self) -> bool:
+        """Whether the error is unknown, but would be known before ``MAX_EXTENSIONS`` are used up."""
+        if self.tps_u_tok_per_s is not None or not self.seconds or self.seconds_to_know is None:
+            return False
+        longest_s = self.seconds / (1 + self.extensions) * (1 + MAX_EXTENSIONS)
+        return self.extensions < MAX_EXTENSIONS and self.seconds_to_know <= longest_s
 
     @property
     def queued(self) -> bool:
@@ -60,6 +84,11 @@ class Rung:
     def starved(self) -> bool:
         """Whether the servers held clearly fewer requests than the client was to keep in flight."""
         return self.held is not None and self.held < HELD_SHARE * self.concurrency
+
+    @property
+    def client_limits(self) -> tuple[str, ...]:
+        """What of the clients' health lies beyond its limit, in words: then they may have set the pace."""
+        return () if self.client is None else exceeded_limits(self.client)
 
 
 @dataclass(frozen=True)
@@ -81,11 +110,14 @@ def next_step(rungs: Sequence[Rung], last_concurrency: int = LAST_CONCURRENCY) -
     """Return whether to double, to measure the last rung longer, or to stop.
 
     A gain is decided when its 95% interval lies on one side of 5%; until then the rung is measured longer, at most
-    ``MAX_EXTENSIONS`` times, after which the estimate alone decides.
+    ``MAX_EXTENSIONS`` times, after which the estimate alone decides. It decides at once where requests are so long that
+    even then there would be no interval.
     """
     last = rungs[-1]
     if last.queued or last.starved or 2 * last.concurrency > last_concurrency:
         return "stop"
+    if last.longer_tells:
+        return "extend"
     if len(rungs) < 2:
         return "climb"
     gain, half_width = gain_of(rungs[-2], last)
@@ -97,6 +129,8 @@ def next_step(rungs: Sequence[Rung], last_concurrency: int = LAST_CONCURRENCY) -
 def gain_of(before: Rung, after: Rung) -> tuple[float, float | None]:
     """Return the ratio of two rungs' throughputs and the half width of its 95% interval, ``None`` if unknown.
 
+    The interval is Student's t with the degrees of freedom of Welch and Satterthwaite (JCGM 100, G.4.1).
+
     >>> gain, half_width = gain_of(Rung(16, 100.0, 0.0, 3.0), Rung(32, 200.0, 0.0, 8.0))
     >>> gain, round(half_width, 3)
     (2.0, 0.196)
@@ -106,8 +140,13 @@ def gain_of(before: Rung, after: Rung) -> tuple[float, float | None]:
     gain = after.tps_tok_per_s / before.tps_tok_per_s
     if before.tps_u_tok_per_s is None or after.tps_u_tok_per_s is None or after.tps_tok_per_s <= 0:
         return gain, None
-    relative = hypot(before.tps_u_tok_per_s / before.tps_tok_per_s, after.tps_u_tok_per_s / after.tps_tok_per_s)
-    return gain, Z_95 * relative * gain
+    parts = [(rung.tps_u_tok_per_s or 0.0) / rung.tps_tok_per_s for rung in (before, after)]
+    shares = [
+        part**4 / rung.tps_dof for part, rung in zip(parts, (before, after), strict=True) if rung.tps_dof is not None
+    ]
+    relative = hypot(*parts)
+    factor = float(stdtrit(relative**4 / sum(shares), 0.975)) if sum(shares) > 0 else Z_95
+    return gain, factor * relative * gain
 
 
 def choose(
@@ -119,26 +158,44 @@ def choose(
     """
     best = max(rung.tps_tok_per_s for rung in rungs)
     chosen = next(rung for rung in rungs if rung.tps_tok_per_s >= PLATEAU_SHARE * best)
-    binds = what_binds(rungs, last_concurrency)
+    binds = what_binds(rungs, last_concurrency, max_num_seqs)
     gain = doubling_gain_rel(rungs) if binds == "max_num_seqs" else None
     return SearchResult(
-        chosen.concurrency, best, _in_words(binds, rungs[-1], max_num_seqs, gain), tuple(rungs), binds, gain
+        chosen.concurrency, best, in_words(binds, rungs[-1], max_num_seqs, gain), tuple(rungs), binds, gain
     )
 
 
-def what_binds(rungs: Sequence[Rung], last_concurrency: int = LAST_CONCURRENCY) -> Binding:
-    """Return what ended a ladder: the first that applies, from the server's memory to the end of the ladder."""
+def what_binds(
+    rungs: Sequence[Rung], last_concurrency: int = LAST_CONCURRENCY, max_num_seqs: int | None = None
+) -> Binding:
+    """Return what ended a ladder: the first that applies, from the server's memory to the end of the ladder.
+
+    A queue beside a batch clearly smaller than ``max_num_seqs``, where that is known, has another cause.
+    """
     last = rungs[-1]
     if last.kv_full:
         return "kv_cache"
     if last.queued:
-        return "queue" if last.kv_usage_ratio is None else "max_num_seqs"
+        unfilled = max_num_seqs is not None and last.running is not None and last.running < HELD_SHARE * max_num_seqs
+        return "queue" if last.kv_usage_ratio is None or unfilled else "max_num_seqs"
     if last.starved:
         return "client"
     rose = len(rungs) < 2 or last.tps_tok_per_s >= GAIN_TO_GO_ON * rungs[-2].tps_tok_per_s
     if rose and 2 * last.concurrency > last_concurrency:
         return "not_found"
-    return "compute_or_bandwidth"
+    return "client" if last.client_limits else "compute_or_bandwidth"
+
+
+def rung_of(cell: CellResult) -> Rung:
+    """Return a measured cell as a rung of its ladder; ``running`` and ``held`` are not kept of a cell."""
+    return Rung(
+        cell.concurrency,
+        cell.tps_tok_per_s or 0.0,
+        cell.queue_share or 0.0,
+        kv_usage_ratio=cell.kv_usage_ratio,
+        preemptions=cell.preemptions,
+        client=None if cell.client is None else ClientHealth(**cell.client),  # type: ignore[arg-type]
+    )
 
 
 def doubling_gain_rel(rungs: Sequence[Rung]) -> float | None:
@@ -183,7 +240,8 @@ def config_limited(binds: str, doubling_gain: float | None, kv_usage_ratio: floa
     return None if doubling_gain is None else 1 + doubling_gain >= GAIN_TO_GO_ON
 
 
-def _in_words(binds: Binding, last: Rung, max_num_seqs: int | None, gain: float | None) -> str:
+def in_words(binds: Binding, last: Rung, max_num_seqs: int | None = None, gain: float | None = None) -> str:
+    """Return what binds at the last rung of a ladder, and what to do where it is the client."""
     kv = "" if last.kv_usage_ratio is None else f" at {last.kv_usage_ratio:.0%} of the KV cache"
     if binds == "kv_cache":
         full, preempted = last.kv_usage_ratio or 0.0, last.preemptions or 0.0
@@ -194,9 +252,22 @@ def _in_words(binds: Binding, last: Rung, max_num_seqs: int | None, gain: float 
         gains = "unknown" if gain is None else f"{gain:+.0%}"
         return f"max_num_seqs: {batch}{given}{kv} while requests queue; expected gain of doubling it {gains}"
     if binds == "queue":
-        return f"the server's queue: at {last.concurrency} in flight it never empties (max_num_seqs or KV cache)"
+        at = f"the server's queue: at {last.concurrency} in flight it never empties"
+        if last.running is None or max_num_seqs is None:
+            return f"{at} (max_num_seqs or KV cache)"
+        return f"{at}, yet the batch is {last.running:.0f} of {max_num_seqs} (KV cache or the limit of tokens a step)"
     if binds == "client":
-        return f"the client: the servers held only {last.held or 0:.0f} of {last.concurrency} requests"
+        return _client_in_words(last)
     if binds == "not_found":
         return f"nothing found: TPS still rose at {last.concurrency} in flight, where the ladder ends"
     return f"compute or memory bandwidth: {last.concurrency} in flight gained less than 5%"
+
+
+def _client_in_words(last: Rung) -> str:
+    held = [f"the servers held only {last.held or 0:.0f} of {last.concurrency} requests"] if last.starved else []
+    signs = "; ".join([*held, *last.client_limits])
+    clients = max(1, round(last.client.clients)) if last.client else 1
+    return (
+        f"the client: {signs} at {last.concurrency} in flight; "
+        f"spread the load over more processes (--clients {2 * clients}, now {clients})"
+    )

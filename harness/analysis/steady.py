@@ -2,12 +2,16 @@
 
 A cell is looked at when its load has lasted the shortest allowed window, twice that, four times that and so on, and
 a last time when its load ends. Each look sees only what was logged up to then, so the decision is the same while
-the cell runs and whenever its log is analysed again. A look
+the cell runs and whenever its log is analysed again. Two things are known later: the tokens of servers without a
+counter, so that their cells are looked at once they are complete (``harness.analysis.celllog``); and how many requests
+of an open loop were in flight on average, which says how long a batch must be, so that a look at an open loop may
+be judged otherwise afterwards. A look
 
 1. leaves out the ramp: the window starts at twice the cut of MSER (``estimator.stationarity.ramp_end``) over
    throughput, power and KV usage, at the latest in the middle. Twice, because what MSER leaves of a ramp is as large
    as the error it aims at, and an exponential ramp is squared away by a second stretch of the same length;
-2. tests equivalence: the 95% interval of the change of each of the three across the window lies inside +-2%;
+2. tests equivalence: the 95% interval of the change across the window lies inside +-2% of the mean of throughput and
+   of power, and KV usage is not shown to change by 2 points of the cache's capacity (``harness.analysis.objections``);
 3. gives J/token its interval by batch means: at most 20 batches, each no shorter than a mean request and than five
    integrated autocorrelation times, Student-t;
 4. ends the window if nothing is left to object to. At least six such batches are asked for, so the window has 30
@@ -20,20 +24,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
-from estimator.stationarity import (
-    Change,
-    autocorrelations,
-    detrended,
-    integrated_autocorrelation_time,
-    ramp_end,
-    relative_change,
-)
+from estimator.stationarity import Change, ramp_end
 from estimator.uncertainty import RatioEstimate, batch_means_ratio
+from harness.analysis.objections import (
+    BATCH_AUTOCORRELATION_TIMES,
+    COHORTS_IN_STEP,
+    DRIFT,
+    LEVEL_SHIFT,
+    RATE_COLLAPSES,
+    Stretch,
+    autocorrelation_time,
+    changes_across,
+    unsteady,
+)
 from results.schema import WindowEnd
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,31 +48,19 @@ FloatArray = npt.NDArray[np.float64]
 WINDOW_TOO_SHORT = "window_too_short"
 AUTOCORRELATION_TOO_LONG = "autocorrelation_too_long"
 RAMP_NOT_OVER = "ramp_not_over"
-DRIFT = "drift"
-LEVEL_SHIFT = "level_shift"
-STEADINESS_UNPROVEN = "steadiness_unproven"
 PRECISION_NOT_REACHED = "precision_not_reached"
-COHORTS_IN_STEP = "cohorts_in_step"
-RATE_COLLAPSES = "rate_collapses"
 NO_STEADY_STATE = "no_steady_state"
 
-MAX_CHANGE_REL = 0.02
-DRIFT_CONFIDENCE = 0.995
-"""A drift is called proven at this confidence: three quantities are tested, and a refusal must not be chance."""
 MIN_INTERVALS = 40
-MIN_BATCHES, MAX_BATCHES = 6, 20
-BATCH_AUTOCORRELATION_TIMES = 5
+MIN_BATCHES = 6
 RAMP_MARGIN = 2
-NEGLIGIBLE_REL = 1e-6
-SHIFT_BLOCKS, SHIFT_EXPLAINS = 20, 0.9
-IN_STEP_CORRELATION, IN_STEP_VARIATION = 0.5, 0.05
-COLLAPSE_S, COLLAPSED_RATE, COLLAPSED_KV, COLLAPSED_SHARE = 2.0, 0.5, 0.75, 0.01
 
 
 @dataclass(frozen=True)
 class Record:
     """What a cell logged, at its scrapes: times in s, tokens counted so far, KV usage or ``None``, shape ``(n,)``.
 
+    KV usage is a share of the capacity of all servers together.
     ``interval_joules`` returns joules between the given times, or ``None`` where the power log does not tell.
     """
 
@@ -102,39 +97,6 @@ class Window:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    """Scrape intervals of a window: tokens, and joules and KV usage where known, with the length of a mean request."""
-
-    seconds: FloatArray
-    tokens: FloatArray
-    joules: FloatArray | None
-    kv_usage: FloatArray | None
-    request: float
-
-    @property
-    def interval_s(self) -> float:
-        """Return the mean scrape interval."""
-        return float(self.seconds.mean())
-
-    def rates(self) -> dict[str, FloatArray]:
-        """Return what must not change, by name: tok/s, W and KV usage, where known and not zero throughout."""
-        power_w = None if self.joules is None else self.joules / self.seconds
-        named = {"throughput": self.tokens / self.seconds, "power": power_w, "kv_usage": self.kv_usage}
-        return {name: values for name, values in named.items() if values is not None and values.mean() > 0}
-
-    def residual(self) -> FloatArray:
-        """Return joules less the mean joules of as many tokens, relative to mean joules: what J/token varies with."""
-        if self.joules is None or self.joules.sum() <= 0:
-            return np.zeros(self.tokens.size)
-        return np.asarray(self.joules / self.joules.mean() - self.tokens / self.tokens.mean())
-
-    def batches(self, autocorrelation: float) -> int:
-        """Return how many batches there are of at least a mean request and five autocorrelation times."""
-        shortest = max(self.request, BATCH_AUTOCORRELATION_TIMES * autocorrelation)
-        return min(MAX_BATCHES, int(self.tokens.size / shortest))
-
-
 def choose_window(record: Record, rule: Rule) -> Window | None:
     """Return the first look's window without objections, or the last look's; ``None`` for fewer than three scrapes."""
     window = None
@@ -143,6 +105,21 @@ def choose_window(record: Record, rule: Rule) -> Window | None:
         if ended == "precision_reached" and not window.reasons:
             return window
     return window
+
+
+def window_so_far(record: Record, rule: Rule) -> Window | None:
+    """Return the window that ends a cell under load, or else that of the last look at which it might have ended.
+
+    What was logged since that look is left out: the readings around its end may not all be there yet.
+    """
+    looked = None
+    for end, ended in _looks(record.t_s, rule):
+        if ended == "budget_spent":
+            break
+        looked = _look(record, rule, end, ended)
+        if not looked.reasons:
+            break
+    return looked
 
 
 def look_lengths_s(min_window_s: float, scrape_period_s: float) -> Iterator[float]:
@@ -176,8 +153,8 @@ def _look(record: Record, rule: Rule, end: int, ended: WindowEnd) -> Window:
     first = begin + min(cut, latest)
     stretch = _stretch(record, rule, first, end)
     known = bool(stretch.tokens.sum() > 0)
-    changes = _changes(stretch) if known else {}
-    autocorrelation = _autocorrelation(stretch) if known else 1.0
+    changes = changes_across(stretch) if known else {}
+    autocorrelation = autocorrelation_time(stretch) if known else 1.0
     estimate = None
     if known and stretch.joules is not None and stretch.joules.sum() > 0:
         batches = max(2, stretch.batches(autocorrelation))
@@ -186,7 +163,7 @@ def _look(record: Record, rule: Rule, end: int, ended: WindowEnd) -> Window:
     reasons = [
         *_too_little(seen, stretch, rule, autocorrelation),
         *([RAMP_NOT_OVER] if cut > latest else []),
-        *_unsteady(stretch, changes),
+        *unsteady(stretch, changes),
         *([PRECISION_NOT_REACHED] if estimate and estimate.half_width_rel > rule.precision_rel else []),
     ]
     if WINDOW_TOO_SHORT not in reasons and {DRIFT, LEVEL_SHIFT, COHORTS_IN_STEP, RATE_COLLAPSES} & set(reasons):
@@ -207,7 +184,7 @@ def _look(record: Record, rule: Rule, end: int, ended: WindowEnd) -> Window:
     )
 
 
-def _stretch(record: Record, rule: Rule, first: int, last: int) -> _Stretch:
+def _stretch(record: Record, rule: Rule, first: int, last: int) -> Stretch:
     edges_s = record.t_s[first : last + 1]
     seconds = np.diff(edges_s)
     tokens = np.diff(record.tokens[first : last + 1])
@@ -215,32 +192,10 @@ def _stretch(record: Record, rule: Rule, first: int, last: int) -> _Stretch:
     total = float(tokens.sum())
     request = max(1.0, rule.request_tok / total * tokens.size) if total > 0 else 1.0
     kv_usage = None if kv is None else (kv[1:] + kv[:-1]) / 2
-    return _Stretch(seconds, tokens, record.interval_joules(edges_s), kv_usage, request)
+    return Stretch(seconds, tokens, record.interval_joules(edges_s), kv_usage, request)
 
 
-def _autocorrelation(stretch: _Stretch) -> float:
-    """Return the longest integrated autocorrelation time of J/token, throughput and power, in scrape intervals."""
-    rates = stretch.rates()
-    relative = [detrended(rates[name]) / rates[name].mean() for name in ("throughput", "power") if name in rates]
-    return max(_memory(values) for values in (stretch.residual(), *relative))
-
-
-def _memory(relative: FloatArray) -> float:
-    """Return the autocorrelation time of a relative series; rounding errors have no memory worth telling."""
-    return integrated_autocorrelation_time(relative) if relative.std() > NEGLIGIBLE_REL else 1.0
-
-
-def _changes(stretch: _Stretch) -> dict[str, Change]:
-    """Return the change of each rate across the window, by batches that suit its own autocorrelation."""
-    if stretch.tokens.size < 3:
-        return {}
-    return {
-        name: relative_change(values, max(3, stretch.batches(_memory(detrended(values) / values.mean()))))
-        for name, values in stretch.rates().items()
-    }
-
-
-def _too_little(seen: _Stretch, stretch: _Stretch, rule: Rule, autocorrelation: float) -> list[str]:
+def _too_little(seen: Stretch, stretch: Stretch, rule: Rule, autocorrelation: float) -> list[str]:
     # An interval of slack: scrapes come as they can, and a look at the shortest log must be able to pass.
     shortest_s = rule.min_window_s - seen.interval_s
     size = stretch.tokens.size
@@ -248,71 +203,3 @@ def _too_little(seen: _Stretch, stretch: _Stretch, rule: Rule, autocorrelation: 
         return [WINDOW_TOO_SHORT]
     too_long = size < MIN_BATCHES * BATCH_AUTOCORRELATION_TIMES * autocorrelation
     return [AUTOCORRELATION_TOO_LONG] if too_long else []
-
-
-def _unsteady(stretch: _Stretch, changes: dict[str, Change]) -> list[str]:
-    reasons = []
-    if any(change.outside(MAX_CHANGE_REL, DRIFT_CONFIDENCE) for change in changes.values()):
-        reasons.append(DRIFT)
-    elif not changes or not all(change.inside(MAX_CHANGE_REL) for change in changes.values()):
-        reasons.append(STEADINESS_UNPROVEN)
-    rates = stretch.rates()
-    if any(_has_shifted(values) for values in rates.values()):
-        reasons.append(LEVEL_SHIFT)
-    if any(_in_step(rates[name], stretch.request) for name in ("throughput", "kv_usage") if name in rates):
-        reasons.append(COHORTS_IN_STEP)
-    if _collapses(stretch):
-        reasons.append(RATE_COLLAPSES)
-    return reasons
-
-
-def _has_shifted(values: FloatArray) -> bool:
-    """Return whether one step explains nearly all of how a rate varies: a straight line explains 3/4 by a step."""
-    if values.size < SHIFT_BLOCKS:
-        return False
-    means = np.array([block.mean() for block in np.array_split(values, SHIFT_BLOCKS)])
-    before = np.arange(2, SHIFT_BLOCKS - 1)
-    sums = np.cumsum(means)[before - 1]
-    steps = (means.sum() - sums) / (SHIFT_BLOCKS - before) - sums / before
-    explained = before * (SHIFT_BLOCKS - before) / SHIFT_BLOCKS * steps**2
-    best = int(np.argmax(explained))
-    total = float(((means - means.mean()) ** 2).sum())
-    return bool(explained[best] > SHIFT_EXPLAINS * total and abs(steps[best]) > MAX_CHANGE_REL * means.mean())
-
-
-def _in_step(values: FloatArray, request: float) -> bool:
-    """Return whether a rate swings with the period of a mean request: requests began together and march in step."""
-    shortest, longest = ceil(request / 2), ceil(1.5 * request)
-    if shortest < 2 or values.size < 3 * request or values.std() < IN_STEP_VARIATION * values.mean():
-        return False
-    correlations = autocorrelations(detrended(values))
-    if correlations is None:
-        return False
-    peak = shortest + int(np.argmax(correlations[shortest : longest + 1]))
-    trough = float(correlations[:peak].min())
-    return bool(correlations[peak] > max(IN_STEP_CORRELATION, trough + IN_STEP_CORRELATION))
-
-
-def _collapses(stretch: _Stretch) -> bool:
-    """Return whether throughput and KV usage fall away together, for seconds at a time: preemption storms."""
-    if stretch.kv_usage is None:
-        return False
-    block = max(1, ceil(COLLAPSE_S / stretch.interval_s))
-    count = stretch.tokens.size // block
-    if count < 3:
-        return False
-    tokens, kv = (values[: count * block].reshape(count, block).mean(axis=1) for values in _both(stretch))
-    collapsed = (tokens < COLLAPSED_RATE * np.median(tokens)) & (kv < COLLAPSED_KV * np.median(kv))
-    return bool(collapsed.mean() > COLLAPSED_SHARE)
-
-
-def _both(stretch: _Stretch) -> tuple[FloatArray, FloatArray]:
-    return stretch.tokens, stretch.kv_usage if stretch.kv_usage is not None else stretch.tokens
-
-
-def expected_half_width_rel(window_s: float, interval_s: float) -> float:
-    """Return the half width of J/token to plan with: 10% from scrape to scrape, remembered for two of them.
-
-    An expectation to plan with, not a bound: the measured interval replaces it.
-    """
-    return 2.0 * 0.10 * float(np.sqrt(2.0 * interval_s / window_s))

@@ -1,4 +1,4 @@
-"""``harness compare``: a stored run again, or many cells beside their predictions."""
+"""``harness compare``: a stored run or sweep again, or many cells beside their predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from harness.commands.options import JsonFlag, print_json
 
 
 def compare(
-    inputs: Annotated[list[Path], typer.Argument(help="Run folders of harness stress, and files of harness import.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Run folders of harness stress or sweep, and files of harness import.")
+    ],
     assume_input_tok: Annotated[
         int, typer.Option(help="Input length taken where imported cells do not publish one (the paper's by default).")
     ] = 500,
@@ -29,12 +31,12 @@ def compare(
         str | None,
         typer.Option(
             help="Two runs A B: what this setting gains from A to B. weights, kv-dtype, speculation, batch-limit, "
-            "prefix-caching, power-cap, a --SERVER-ARGUMENT, or 'any' for whichever one differs."
+            "prefix-cache, power-cap, a --SERVER-ARGUMENT, or 'any' for whichever one differs."
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Repeat the comparison of one stored run, or of repeats; compare many cells with predictions; or two runs."""
+    """Repeat the comparison of one stored run, sweep or repeats; compare many cells with predictions; or two runs."""
     if lever is not None:
         _lever(inputs, lever, as_json)
         return
@@ -83,12 +85,27 @@ def _one_run(folder: Path, as_json: bool) -> None:
         else:
             print_repeats(document)
         return
-    from harness.analysis.run import analyse_run
+    from harness.analysis.run import analyse_run, open_run
     from harness.console.run import print_result
     from harness.console.terminal import stdout_console
+    from harness.studies.sweeps import is_sweep
 
+    if is_sweep(open_run(folder)[1]):
+        _one_sweep(folder, as_json)
+        return
     result = analyse_run(folder)
     if as_json:
         print_json(result.to_json())
     else:
         print_result(result, stdout_console())
+
+
+def _one_sweep(folder: Path, as_json: bool) -> None:
+    from harness.console.sweep import print_sweep
+    from harness.studies.sweeps import sweep_document
+
+    document = sweep_document(folder)
+    if as_json:
+        print_json(document)
+    else:
+        print_sweep(document)

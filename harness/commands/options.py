@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+QuietFlag = Annotated[
+    bool, typer.Option("--quiet", help="No live view and no progress lines; errors and the result are still printed.")
+]
 PresetOption = Annotated[str, typer.Option("--preset", help="oviedo2025-v1, oviedo2026-v2 or corrected.")]
 InterventionOption = Annotated[
     list[str] | None,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.options import JsonFlag, print_json
+from harness.commands.options import JsonFlag, QuietFlag, print_json
 from harness.stress_options import STRESS_OPTIONS
 
 if TYPE_CHECKING:
+    from harness.console.terminal import Progress
     from harness.plan import Plan
 
 INVALID_RESULT_EXIT = 8
@@ -20,7 +20,7 @@ INTERRUPTED_EXIT = 130
 
 def _help(name: str) -> str:
     option = STRESS_OPTIONS[name]
-    if option.default in (None, (), False):
+    if option.default is False or option.default in (None, ()):
         return option.description
     return f"{option.description} Default: {option.default}."
 
@@ -37,6 +37,7 @@ def stress(
     server_arg: Annotated[list[str] | None, _option("server_arg")] = None,
     url: Annotated[list[str] | None, _option("url")] = None,
     workload: Annotated[str | None, _option("workload")] = None,
+    prompts: Annotated[str | None, _option("prompts")] = None,
     multiplier: Annotated[float | None, _option("multiplier")] = None,
     concurrency: Annotated[str | None, _option("concurrency")] = None,
     budget: Annotated[float | None, _option("budget")] = None,
@@ -66,6 +67,7 @@ def stress(
     seed: Annotated[int | None, _option("seed")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML file with any of these options.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a workload at 1x and at a multiple of its output lengths, at saturation, beside the prediction."""
@@ -73,21 +75,23 @@ def stress(
     from harness.config import load_config
     from harness.console.plan import plan_lines
     from harness.console.run import print_result
+    from harness.console.snapshot import facts_of
     from harness.console.terminal import Progress, stdout_console
     from harness.plan import make_plan
     from harness.runner import run_interruptible
     from harness.stress import run_stress
 
     plan = make_plan(load_config(flags, config))
-    progress = Progress()
+    progress = Progress(quiet=quiet)
     for line in plan_lines(plan):
         progress.say(line)
     if dry_run:
         return
     if plan.config.repeats > 1:
-        _repeats(plan, progress.say, as_json=as_json)
+        _repeats(plan, progress, as_json=as_json)
         return
-    result = run_interruptible(run_stress(plan, progress.say))
+    with progress.showing(lambda: facts_of(plan, "stress")) as watch:
+        result = run_interruptible(run_stress(plan, progress.say, watch=watch))
     if as_json:
         print_json(result.to_json())
     else:
@@ -98,12 +102,14 @@ def stress(
         raise typer.Exit(INVALID_RESULT_EXIT)
 
 
-def _repeats(plan: Plan, say: Callable[[str], None], *, as_json: bool) -> None:
+def _repeats(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     from harness.console.repeats import print_repeats
+    from harness.console.snapshot import facts_of
     from harness.repeats import run_repeats
     from harness.runner import run_interruptible
 
-    document = run_interruptible(run_repeats(plan, say))
+    with progress.showing(lambda: facts_of(plan, "stress")) as watch:
+        document = run_interruptible(run_repeats(plan, progress.say, watch))
     if as_json:
         print_json(document)
     else:

@@ -29,9 +29,10 @@ _OWN: dict[str, Any] = {
 def sweep(**given: Any) -> None:
     """Measure throughput and energy from one request in flight to saturation, and over a grid of lengths."""
     resume, file = given.pop("resume"), given.pop("config")
-    dry_run, as_json = given.pop("dry_run"), given.pop("as_json")
+    dry_run, quiet, as_json = (given.pop(name) for name in ("dry_run", "quiet", "as_json"))
     flags = {key: value for key, value in given.items() if value is not None}
     from harness.console.plan import plan_lines
+    from harness.console.snapshot import facts_of
     from harness.console.sweep import cells_line, print_sweep
     from harness.console.terminal import Progress
     from harness.plan import make_plan
@@ -41,13 +42,14 @@ def sweep(**given: Any) -> None:
 
     config = resumed_config(stored_sweep_config(resume), flags, file) if resume else load_sweep_config(flags, file)
     plan = make_plan(config.stress, pair=False)
-    progress = Progress()
+    progress = Progress(quiet=quiet)
     for line in plan_lines(plan, cells_line(config)):
         progress.say(line)
     if dry_run:
         return
     ready = resumed_sweep(config, plan, resume) if resume else new_sweep(config, plan)
-    document = run_interruptible(run_sweep(ready, progress.say))
+    with progress.showing(lambda: facts_of(plan, "sweep")) as watch:
+        document = run_interruptible(run_sweep(ready, progress.say, watch))
     if as_json:
         print_json(document)
     else:

@@ -74,7 +74,8 @@ class PowerRow(DeviceSample):
 class DeviceState:
     """What changes on a device besides its power, at one moment, to be set against a later one. None is unknown.
 
-    ECC counts are those since the driver was loaded; ``pids`` are the host's ids of the processes computing on it.
+    ECC counts are those since the driver was loaded; ``pids`` are the host's ids of the processes computing on it;
+    ``xids_watched`` tells whether readings would name an XID error.
     """
 
     uuid: str
@@ -82,6 +83,7 @@ class DeviceState:
     ecc_uncorrected: int | None = None
     power_limit_w: float | None = None
     pids: tuple[int, ...] | None = None
+    xids_watched: bool | None = None
 
 
 class PowerSource(Protocol):

@@ -17,3 +17,8 @@ def check_meter(text: str) -> str:
 def covers_node(text: str) -> bool:
     """Tell whether the meter of this name covers a node; RAPL covers processors only."""
     return text.partition(":")[0] != "rapl"
+
+
+def is_replayed(text: str) -> bool:
+    """Tell whether a power source of this name is a recording."""
+    return text.partition(":")[0] == "replay"

@@ -19,6 +19,7 @@ from harness.power.base import DeviceIdentity, DeviceSample, DeviceState
 from harness.power.nvml_gpu import Gpu, find_gpu, identify, open_gpu
 from harness.power.nvml_reading import error_name, value_if_supported
 from harness.power.nvml_state import XidWatch, compute_pids, read_state
+from harness.power.pci import nvidia_devices_on_bus
 
 
 class NvmlSource:
@@ -61,7 +62,7 @@ class NvmlSource:
 
     def state(self) -> tuple[DeviceState, ...]:
         """Read ECC counts, power limits and processes of every GPU, to be set against a later state."""
-        return tuple(read_state(gpu) for gpu in self._gpus)
+        return tuple(replace(read_state(gpu), xids_watched=self._xids.watching) for gpu in self._gpus)
 
     def compute_process_pids(self, uuid: str) -> tuple[int, ...] | None:
         """List the ids of the processes that compute on a GPU (the host's ids), or None if unknown."""
@@ -113,6 +114,26 @@ def nvml_unavailable_reason() -> str | None:
         return f"{error.what} ({error.why})"
 
 
+def unreadable_gpus() -> str | None:
+    """Say why GPUs that are here cannot be read; None where they can be, and where there are none.
+
+    GPUs are here where NVIDIA's display devices are on the PCI bus, and where the driver answers, if only with an
+    error.
+    """
+    try:
+        if list_gpus():
+            return None
+        found, driver_answers = "the NVIDIA driver reports no GPU", False
+    except NodeError as error:
+        found = f"{error.what} ({error.why})"
+        cause = error.__cause__
+        driver_answers = isinstance(cause, NVMLError) and cause.value not in _NO_DRIVER
+    on_bus = nvidia_devices_on_bus() or 0
+    if not on_bus and not driver_answers:
+        return None
+    return f"{found}; {on_bus} NVIDIA device(s) on the PCI bus" if on_bus else found
+
+
 def _driver_versions() -> str:
     cuda = value_if_supported(pynvml.nvmlSystemGetCudaDriverVersion_v2)
     cuda_words = "unknown" if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
@@ -134,6 +155,7 @@ def _refuse_none_or_twice(uuids: list[str]) -> None:
         raise ConfigError(f"A GPU is named twice: {', '.join(uuids)}.", fix="name each GPU once")
 
 
+_NO_DRIVER = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
 _DRIVER_ERRORS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
         "The NVIDIA driver library (libnvidia-ml.so.1) was not found.",

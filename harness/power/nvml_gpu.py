@@ -104,7 +104,7 @@ def open_gpu(gpu: str | int) -> Gpu:
     power_way = None
     notes: list[str] = []
     for quantity in QUANTITIES:
-        way, failures = _first_working(quantity, handle)
+        way, failures = first_working(quantity, handle)
         if way is not None:
             calls[quantity.field] = quantity.ways[way]
         if way is not None and quantity.field == "power_w":
@@ -123,7 +123,7 @@ def open_gpu(gpu: str | int) -> Gpu:
     return Gpu(identity, handle, calls, averaged, tuple(f"NVML on {identity.uuid}: {note}" for note in notes))
 
 
-def _first_working(quantity: Quantity, handle: Handle) -> tuple[str | None, list[str]]:
+def first_working(quantity: Quantity, handle: Handle) -> tuple[str | None, list[str]]:
     """Try the ways to read a quantity; name the first that works and say why those before it did not."""
     failures: list[str] = []
     for way, call in quantity.ways.items():

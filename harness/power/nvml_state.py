@@ -81,6 +81,11 @@ class XidWatch:
             self.close()
             self.notes = (f"NVML: whether XID errors occur is unknown ({error_name(error)})",)
 
+    @property
+    def watching(self) -> bool:
+        """Return whether the driver offers events to watch."""
+        return self._events is not None
+
     def drain(self) -> dict[str, int]:
         """Return the XID errors since the last call by UUID; of several on one GPU the first."""
         seen: dict[str, int] = {}

@@ -197,10 +197,17 @@ def _node(reading: Reading, headline: dict[str, Any]) -> tuple[dict[str, Any] | 
 
 
 def _node_block(profile: NodeProfile, share: float, headline: dict[str, Any]) -> dict[str, Any]:
-    gpu_w, gain = headline["mean_w"], headline["uncertainty"]["sensor_gain_rel_u"]
+    gpu_w = headline["mean_w"]
+    gain, edges = (headline["uncertainty"][name] for name in ("sensor_gain_rel_u", "edges_rel_u"))
     watts, seconds = profile.node_watts(gpu_w, share), headline["joules"] / gpu_w
-    model_rel_u = profile.node_watts_std(gpu_w, share) / watts
-    gain_rel_u = None if gain is None else gain * profile.slope * gpu_w / watts
+    model_w, gpu_part = profile.node_watts_std(gpu_w, share), profile.slope * gpu_w / watts
+    gain = profile.gpu_gain_rel_u(gain, [gpu["uuid"] for gpu in headline["devices"]])
+    parts = {
+        "node_model_rel_u": None if model_w is None else model_w / watts,
+        "sensor_gain_rel_u": None if gain is None else gain * gpu_part,
+        "edges_rel_u": None if edges is None else edges * gpu_part,
+    }
+    known = [part for part in parts.values() if part is not None]
     return {
         "boundary": "node_modelled",
         "profile": profile.name,
@@ -208,11 +215,7 @@ def _node_block(profile: NodeProfile, share: float, headline: dict[str, Any]) ->
         "node_share": share,
         "joules": watts * seconds,
         "mean_w": watts,
-        "uncertainty": {
-            "node_model_rel_u": model_rel_u,
-            "sensor_gain_rel_u": gain_rel_u,
-            "combined_rel_u": None if gain_rel_u is None else math.hypot(model_rel_u, gain_rel_u),
-        },
+        "uncertainty": parts | {"combined_rel_u": math.hypot(*known) if len(known) == len(parts) else None},
     }
 
 

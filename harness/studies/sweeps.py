@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from estimator.paired import Interval, fitted_exponent, independent_ratio
-from harness.analysis.pairs import bounds, combined_window_rel_u
-from harness.analysis.run import analyse_run, open_run
-from harness.analysis.saturation import PLATEAU_SHARE, Rung, what_binds
+from harness.analysis.measured import PowerModel
+from harness.analysis.pairs import bounds, combined_window_rel_u, common_rel_u
+from harness.analysis.run import analyse_run, open_run, power_model
+from harness.analysis.saturation import PLATEAU_SHARE, in_words, rung_of, what_binds
 from harness.studies.across import CLAIM, CLAIM_NOTE
-from results.schema import CellResult
+from results.schema import CellResult, Manifest
 
 SWEEP_SCHEMA = "inference-energy/sweep/1"
 SWEEP_FILE = "sweep.json"
 SCATTER_NOTE = "the interval is of scatter about a straight line in logarithms: what a restart changes is not in it"
+
+
+def is_sweep(manifest: Manifest) -> bool:
+    """Return whether a run is a sweep."""
+    return "grid" in manifest.config
 
 
 def sweep_document(folder: Path) -> dict[str, Any]:
@@ -29,7 +35,7 @@ def sweep_document(folder: Path) -> dict[str, Any]:
         "schema": SWEEP_SCHEMA,
         "run": result.run.model_dump(mode="json"),
         "config": manifest.config,
-        "ladder": _ladder(sorted(ladder, key=lambda cell: cell.concurrency)),
+        "ladder": _ladder(sorted(ladder, key=lambda cell: cell.concurrency), power_model(manifest)),
         "grid": {
             "cells": [_line(cell) for cell in grid],
             "skipped": [{"cell": cell, "why": why} for cell, why in skipped.items()],
@@ -59,6 +65,7 @@ def _line(cell: CellResult) -> dict[str, Any]:
         "mean_input_tok": cell.mean_input_tok,
         "mean_output_tok": cell.mean_output_tok,
         "tps_tok_per_s": cell.tps_tok_per_s,
+        "tps_ci95": cell.tps_ci95,
         "watts": cell.watts,
         "gpu_watts": cell.gpu_watts,
         "power_source": cell.power_source,
@@ -77,7 +84,7 @@ def _line(cell: CellResult) -> dict[str, Any]:
     }
 
 
-def _ladder(cells: list[CellResult]) -> dict[str, Any] | None:
+def _ladder(cells: list[CellResult], model: PowerModel) -> dict[str, Any] | None:
     if not cells:
         return None
     usable = [cell for cell in cells if cell.verdict != "invalid" and cell.tps_tok_per_s]
@@ -86,7 +93,7 @@ def _ladder(cells: list[CellResult]) -> dict[str, Any] | None:
         "multiplier": cells[0].multiplier,
         "cells": [_line(cell) for cell in cells],
         "knee": _knee(usable),
-        "unsaturated_cost": _unsaturated_cost(usable),
+        "unsaturated_cost": _unsaturated_cost(usable, model),
     }
 
 
@@ -96,39 +103,34 @@ def _knee(cells: Sequence[CellResult]) -> dict[str, Any] | None:
         return None
     best = max(cell.tps_tok_per_s or 0.0 for cell in cells)
     knee = next(cell for cell in cells if (cell.tps_tok_per_s or 0.0) >= PLATEAU_SHARE * best)
-    rungs = [
-        Rung(
-            cell.concurrency,
-            cell.tps_tok_per_s or 0.0,
-            cell.queue_share or 0.0,
-            kv_usage_ratio=cell.kv_usage_ratio,
-            preemptions=cell.preemptions,
-        )
-        for cell in cells
-    ]
+    rungs = [rung_of(cell) for cell in cells]
+    binds = what_binds(rungs, last_concurrency=cells[-1].concurrency)
     return {
         "concurrency": knee.concurrency,
         "plateau_tps_tok_per_s": best,
-        "binds": what_binds(rungs, last_concurrency=cells[-1].concurrency),
+        "binds": binds,
+        "binding": in_words(binds, rungs[-1]),
     }
 
 
-def _unsaturated_cost(cells: Sequence[CellResult]) -> dict[str, Any] | None:
+def _unsaturated_cost(cells: Sequence[CellResult], model: PowerModel) -> dict[str, Any] | None:
     """Return J/token with the fewest requests in flight over that at the best throughput."""
     known = [cell for cell in cells if cell.joules_per_tok]
     if len(known) < 2:
         return None
     fewest = known[0]
     best = max(known, key=lambda cell: cell.tps_tok_per_s or 0.0)
+    pair = (best, fewest)
+    common = common_rel_u(pair, model.boundary, model.node, model.gain_rel_u)
     ratio = independent_ratio(
-        [best.joules_per_tok or 0.0], [fewest.joules_per_tok or 0.0], combined_window_rel_u((fewest, best))
+        [best.joules_per_tok or 0.0], [fewest.joules_per_tok or 0.0], combined_window_rel_u(pair), common
     )
     return {
         "concurrency": fewest.concurrency,
         "saturated_concurrency": best.concurrency,
         "joules_per_tok_ratio": ratio.value,
         "ci95": bounds(ratio),
-        "interval": "random errors within the two windows alone",
+        "interval": "errors within the two windows, and what sensor gain and node model leave in a ratio of them",
         "boundary": best.boundary,
         "power_source": best.power_source,
         "reference": {"low": CLAIM[0], "high": CLAIM[1], "note": CLAIM_NOTE},

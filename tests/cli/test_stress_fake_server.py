@@ -126,6 +126,20 @@ def test_a_complete_run_succeeds(runs: Runs) -> None:
     assert runs.complete.manifest.failure is None
 
 
+def test_where_standard_error_is_no_terminal_progress_is_plain_lines(runs: Runs) -> None:
+    lines = runs.complete.ended.err.splitlines()
+    assert all(re.fullmatch(r" *\d+\.\d s  .+", line) for line in lines), lines
+    for words in (
+        "run folder: ",
+        "loaded idle for ",
+        "calibrating TPS",
+        "prediction stored",
+        "measuring 1x",
+        "measuring 3x",
+    ):
+        assert any(line.partition(" s  ")[2].startswith(words) for line in lines), words
+
+
 def test_json_on_stdout_is_one_document_of_the_schema(document: dict[str, Any]) -> None:
     assert document["schema"] == RESULT_SCHEMA
     assert set(document) == {field.alias or name for name, field in RunResult.model_fields.items()}
@@ -134,6 +148,8 @@ def test_json_on_stdout_is_one_document_of_the_schema(document: dict[str, Any]) 
     assert {cell.concurrency for cell in result.cells} == {8}
     assert len(result.calibration_cells) == 4
     assert result.idle is not None
+    assert result.bare_idle is None
+    assert "simulated" in str(result.bare_idle_unknown)
     assert result.energy_ratio is not None
 
 

@@ -45,6 +45,7 @@ def test_a_run_has_every_meter_at_its_own_boundary(tmp_path: Path, vllm: Path) -
     assert ended.out, ended.err
     result = json.loads(ended.out)
     assert (result["run"]["boundary"], result["run"]["power_source"]) == ("node", "ipmi")
+    assert result["bare_idle"]["watts"] == pytest.approx(NODE_W, abs=2)
     assert any("replayed power" in label for label in result["run"]["labels"])
     for cell in result["cells"]:
         assert cell["watts"] == pytest.approx(NODE_W, abs=2), ended.err

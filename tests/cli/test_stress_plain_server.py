@@ -65,6 +65,18 @@ def test_without_metrics_tokens_are_the_usage_and_what_is_not_known_is_said(
         assert cell.requests.aborted == 0
 
 
+def test_the_load_goes_on_until_all_that_was_in_flight_at_its_end_has_answered(
+    runs: dict[str, tuple[Ended, Path]],
+) -> None:
+    _, reader = result_of(runs, "plain")
+    sent = reader.table("requests")
+    for log in read_cells(reader):
+        assert set(log.requests["outcome"]) == {"completed"}
+        assert (log.requests["send_mono_s"] <= log.load_stop_s).all()
+        assert (log.requests["end_mono_s"] > log.load_stop_s).any()
+        assert ((sent["cell"] == log.definition.name) & (sent["send_mono_s"] > log.load_stop_s)).any()
+
+
 def test_two_clients_share_the_load_and_their_health_is_stored(runs: dict[str, tuple[Ended, Path]]) -> None:
     _, reader = result_of(runs, "plain")
     for log in read_cells(reader):

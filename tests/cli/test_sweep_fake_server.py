@@ -122,6 +122,11 @@ def test_a_finished_sweep_has_nothing_left_to_measure(studies: Studies) -> None:
     assert again["grid"]["cells"] == studies.sweep.document()["grid"]["cells"]
 
 
+def test_compare_makes_the_sweeps_document_again(studies: Studies, vllm: Path, tmp_path: Path) -> None:
+    shown = run_harness("compare", str(studies.sweep.folder), "--json", cwd=tmp_path, env=environment(vllm))
+    assert json.loads(shown.out) == json.loads(studies.sweep.again.out)
+
+
 def test_the_ladder_rises_as_scripted_and_shows_what_one_request_at_a_time_costs(studies: Studies) -> None:
     ladder = studies.sweep.document()["ladder"]
     for cell, rate in zip(ladder["cells"], (800, 2_400, 2_400), strict=True):

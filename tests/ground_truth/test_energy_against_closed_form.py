@@ -17,6 +17,8 @@ PARTS = (
     (3.1, 30.0),
 )
 LONGEST_PAUSE_S, WIDEST_STEP_S = 0.15, 0.03  # an edge where the sampling could not keep its pace is not known as well
+MOST_DROPPED = 0.5
+"""Of the windows of all scenarios together: else what is left would not be a study."""
 
 levels = np.random.default_rng(20)
 
@@ -68,6 +70,12 @@ def cuts(outcome: Outcome) -> list[dict]:
     kept = [part for part in parts if part["pause_s"] <= LONGEST_PAUSE_S and part["step_bound_s"] <= WIDEST_STEP_S]
     assert kept, "the sampler could not keep its pace around any window"
     return kept
+
+
+def test_most_windows_are_cut_where_the_sampling_kept_its_pace(outcomes):
+    windows = {name: len(outcome.printed["parts"]) for name, outcome in outcomes.items()}
+    dropped = {name: windows[name] - len(cuts(outcome)) for name, outcome in outcomes.items()}
+    assert sum(dropped.values()) <= MOST_DROPPED * sum(windows.values()), dropped
 
 
 def errors_j(outcome: Outcome, part: dict, quantity: str) -> list[tuple[float, float]]:

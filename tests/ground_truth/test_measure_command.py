@@ -1,6 +1,7 @@
 """``harness measure`` on the stand-in driver, as a user runs it."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -90,6 +91,12 @@ def test_the_node_is_modelled_from_its_profile_and_says_so(done):
     assert (node["boundary"], node["profile"], node["node_share"]) == ("node_modelled", "hgx-h100", 0.25)
     assert node["mean_w"] == pytest.approx(1600.0 / 4 + 1.22 * measured["mean_w"])
     assert node["joules"] == pytest.approx(node["mean_w"] * measured["window_s"])
+    gpu_part = 1.22 * measured["mean_w"] / node["mean_w"]
+    known, gpus = node["uncertainty"], measured["uncertainty"]
+    assert known["sensor_gain_rel_u"] == pytest.approx(gpu_part * gpus["sensor_gain_rel_u"])
+    assert known["edges_rel_u"] == pytest.approx(gpu_part * gpus["edges_rel_u"])
+    parts = (known[f"{name}_rel_u"] for name in ("node_model", "sensor_gain", "edges"))
+    assert known["combined_rel_u"] == pytest.approx(math.hypot(*parts))
 
 
 def test_a_stretch_of_time_needs_no_command(done):

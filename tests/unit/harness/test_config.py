@@ -92,3 +92,19 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path):
 
 def test_every_option_is_described():
     assert all(field.description for field in StressConfig.model_fields.values())
+
+
+@pytest.mark.parametrize("prompts", ["random", "text:book.txt"])
+def test_prompts_are_random_or_of_a_text(prompts):
+    assert load_config({"prompts": prompts}, None).prompts == prompts
+
+
+@pytest.mark.parametrize("prompts", ["text", "text:", "book.txt"])
+def test_prompts_of_anything_else_are_refused(prompts):
+    with pytest.raises(ConfigError, match="give random or text:FILE"):
+        load_config({"prompts": prompts}, None)
+
+
+def test_tasks_are_for_a_closed_loop():
+    with pytest.raises(ConfigError, match="tasks are replayed in a closed loop"):
+        load_config({"workload": "task:agentic-coding", "arrival": "poisson:2"}, None)

@@ -57,8 +57,8 @@ def test_tokens_are_counted_from_the_first_scrape_of_each_server():
     live = LiveState()
     live.servers_scraped([scraped(0, generation_tok=500.0), scraped(1, generation_tok=7.0)])
     live.servers_scraped([scraped(0, generation_tok=650.0), scraped(1, generation_tok=7.0)])
-    assert (live.tokens(0, "generation_tok"), live.tokens(1, "generation_tok")) == (150, 0)
-    assert live.tokens(0, "prompt_tok") is None
+    assert (live.grown(0, "generation_tok"), live.grown(1, "generation_tok")) == (150, 0)
+    assert live.grown(0, "prompt_tok") is None
 
 
 def test_running_requests_are_summed_over_servers_and_unknown_ones_left_out():

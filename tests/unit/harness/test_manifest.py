@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -56,3 +57,10 @@ def test_what_another_person_needs_to_repeat_the_run_is_there(manifest):
     assert made.host["memory_b"] > 0
     assert [device["uuid"] for device in made.devices] == ["simulated-0"]
     assert made.node_profile["name"] == "simulated-node"
+
+
+def test_what_of_a_trace_is_replayed_stands_with_its_workload(manifest):
+    assert "arrivals" not in manifest(plan_of()).workload
+    arrivals = {"requests": 5, "of": 9, "rule": "the first", "recorded_rate_per_s": 1.0, "rate_per_s": 2.0}
+    made = manifest(replace(plan_of(), arrivals=arrivals)).workload
+    assert (made["name"], made["arrivals"]) == ("traditional", arrivals)

@@ -4,9 +4,10 @@ import pytest
 
 from harness import plan as module
 from harness.config import StressConfig
+from harness.console.plan import plan_lines
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.plan import cpu_cores, make_plan
-from tests.unit.harness.plans import constant_tps, gpus
+from tests.unit.harness.plans import constant_tps, gpus, plan_of
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def node(monkeypatch, tmp_path):
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(module, "nvml_unavailable_reason", lambda: "no driver (not installed)")
+    monkeypatch.setattr(module, "unreadable_gpus", lambda: None)
 
     def give(devices):
         monkeypatch.setattr(module, "list_gpus", lambda: devices)
@@ -136,6 +138,14 @@ def test_power_that_was_asked_for_is_not_silently_simulated(node, monkeypatch):
         planned(power="nvml")
 
 
+def test_power_is_not_simulated_unasked_where_gpus_are_that_cannot_be_read(node, monkeypatch):
+    monkeypatch.setattr(module, "unreadable_gpus", lambda: "A GPU is lost. (it fell off the bus)")
+    with pytest.raises(NodeError, match="there are NVIDIA GPUs here, but their power cannot be read") as error:
+        planned()
+    assert (error.value.why, "--power simulated" in error.value.fix) == ("A GPU is lost. (it fell off the bus)", True)
+    assert (planned(power="simulated").power, planned(power="simulated").power_why) == ("simulated", "asked for")
+
+
 def test_a_driver_that_is_here_is_used(node):
     node(gpus(1))
     plan = planned(model="Qwen/Qwen3-8B")
@@ -194,6 +204,49 @@ def test_a_budget_sets_the_length_of_every_phase_of_load(node):
     timing = planned(budget=100.0, linger=1.0).timing
     assert (timing.budget_s, timing.linger_s) == (100.0, 1.0)
     assert all(0 < part < 50 for part in (timing.warmup_s, timing.rung_s, timing.calibration_s))
+    long = planned(budget=1800.0).timing
+    assert (long.rung_s, long.calibration_s, long.job_s) == (60.0, 60.0, None)
+
+
+def test_on_gpus_without_a_budget_cells_get_what_they_need_within_an_hour(node):
+    node(gpus(1))
+    free, given = (planned(model="Qwen/Qwen3-8B", **config).timing for config in ({}, {"budget": 300.0}))
+    assert (free.budget_s, free.job_s) == (300.0, 3600.0)
+    assert (given.budget_s, given.job_s) == (300.0, None)
+
+
+def test_on_a_cpu_the_default_job_stays_short(node):
+    timing = planned().timing
+    assert (timing.budget_s, timing.job_s) == (35.0, None)
+
+
+def lines_of(plan):
+    return "\n".join(plan_lines(plan))
+
+
+def test_the_plan_says_how_long_requests_take_where_throughput_and_concurrency_are_known():
+    """64 requests of 433 tokens at 2,000 tok/s take 13.9 s, and a window of six of them 6 + 8.5 * 13.9 s of load."""
+    plan = plan_of(gpus(1), tps_model=constant_tps(2000.0), profile="hgx-h100", concurrency=64)
+    request_s = 64 * plan.workload.lengths().mean_output_tok / 2000
+    said = lines_of(plan)
+    assert f"a request takes {request_s:.3g} s, a valid window {6 + 8.5 * request_s:.0f} s of load, THE BUDGET" in said
+    assert said.count("expect window_too_short: --budget") == 2
+
+
+def test_the_plan_says_how_many_requests_fit_where_the_search_still_has_to_find_their_number():
+    """Of 24 s after the warm-up 8.5 requests may take 2.82 s each: 5,647 tokens at 2,000 tok/s, 13 of 433."""
+    plan = plan_of(gpus(1), tps_model=constant_tps(2000.0), profile="hgx-h100")
+    most = int(24 / 8.5 * 2000 / plan.workload.lengths().mean_output_tok)
+    assert f"30 s suffice for up to {most} in flight" in lines_of(plan)
+
+
+def test_the_plan_asserts_no_scatter_that_nobody_measured():
+    said = lines_of(plan_of())
+    assert "varies by" not in said
+    assert "how far they scatter is measured by the search" in said
+    # 24 s: root 24 times 2% / 1.96, and times 2% / (1.96 + 1.28) / root 12 for a change across the window
+    assert "scatter by less than 5.0%" in said
+    assert "below 0.9%" in said
 
 
 @pytest.mark.parametrize(
@@ -203,3 +256,24 @@ def test_a_budget_sets_the_length_of_every_phase_of_load(node):
 def test_cpu_replicas_share_the_cores_that_this_process_may_use(monkeypatch, cores, replicas, shares):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: cores)
     assert [cpu_cores(number, replicas) for number in range(replicas)] == shares
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (plan_of(gpus(1)), None),
+        (plan_of(gpus(1), url=("http://127.0.0.1:8000",)), "the servers ran before this run began"),
+        (plan_of(), "simulated power tells nothing of this node at rest"),
+        (plan_of(boundary="node", node_meter=("rapl", "ipmi")), None),
+        (
+            plan_of(boundary="node", node_meter=("rapl", "replay:trace.csv")),
+            "simulated power tells nothing of this node at rest",
+        ),
+    ],
+    ids=["sensor", "running server", "simulated", "node meter", "replayed meter"],
+)
+def test_bare_idle_is_measured_where_something_senses_the_node_before_launch(plan, why):
+    assert plan.no_bare_idle == why
+    line = next(line for line in plan_lines(plan) if line.startswith("idle"))
+    assert ("bare idle 8 s before launch" in line) == (why is None)
+    assert why is None or f"bare idle unknown: {why}" in line

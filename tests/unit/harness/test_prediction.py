@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 
 from estimator.lengths import fixed_lengths
+from estimator.power.node_power import IndependentPower
+from estimator.presets import get_preset
+from estimator.queries.tasks import TaskEnergies
 from harness.prediction import (
     CALIBRATED,
     PLUMBING_CHECK,
+    PRESET,
     S1_ENGINE,
     TpsSource,
     calibrated_source,
@@ -19,6 +23,7 @@ from harness.prediction import (
 from results.schema import CellResult, StoredPrediction
 from tests.unit.harness.plans import constant_tps, gpus, plan_of
 from workloads.spec import load_workload
+from workloads.tasks import load_task
 
 FP8_405B = "meta-llama/Llama-3.1-405B-Instruct-FP8"
 
@@ -189,3 +194,40 @@ def test_the_same_plan_predicts_the_same():
 def test_without_throughput_or_node_there_is_no_predicted_figure_but_the_reason(plan, source):
     made = make_prediction(plan, source, LENGTHS)
     assert (made.cells, made.tps_source) == ({}, "no prediction: because")
+
+
+@pytest.mark.parametrize("context_tok", [None, 6_000])
+def test_tasks_are_calibrated_at_a_short_and_a_long_context_and_never_beyond_their_own(context_tok):
+    lengths = load_workload("task:agentic-coding").lengths(1.0)
+    if context_tok is not None:
+        lengths, _ = lengths.capped(context_tok)
+    grid = calibration_lengths({"1x": lengths})
+    inputs = sorted({input_tok for input_tok, _, _ in grid})
+    assert len(inputs) == 2
+    assert inputs == [round(float(np.quantile(lengths.input_tok, share))) for share in (0.1, 0.9)]
+    longest = int((lengths.input_tok + lengths.output_tok).max())
+    assert all(output_tok >= 1 and input_tok + output_tok <= longest for input_tok, output_tok, _ in grid)
+
+
+def test_the_prediction_of_tasks_weighs_each_steps_throughput_by_its_output():
+    """TPS_pred = E[L] / E[L / TPS(L_in, L_out)] over the requests of all steps, by a scalar loop."""
+    model = calibrated_source(plan_of(), "m", power_law()).model
+    lengths = load_workload("task:agentic-coding").lengths(1.0)
+    prediction = make_prediction(plan_of(), TpsSource(model, "made up"), {"1x": lengths})
+    made_tok = seconds = 0.0
+    for input_tok, output_tok in zip(lengths.input_tok.tolist(), lengths.output_tok.tolist(), strict=True):
+        made_tok += output_tok
+        seconds += output_tok / model.predict_tok_per_s(input_tok, output_tok)
+    assert prediction.cells["1x"]["reference"]["tps_tok_per_s"] == pytest.approx(made_tok / seconds, rel=1e-9)
+
+
+def test_the_prediction_of_a_whole_task_is_that_of_the_estimate_of_tasks():
+    """Requests of a task times Wh of a request against the Monte Carlo over whole tasks."""
+    plan, task = plan_of(), load_task("agentic-coding")
+    model = calibrated_source(plan, "m", power_law()).model
+    lengths = load_workload("task:agentic-coding").lengths(1.0)
+    prediction = make_prediction(plan, TpsSource(model, "made up"), {"1x": lengths})
+    preset = get_preset(PRESET)
+    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share, "share"))
+    estimate = TaskEnergies(task.shape, model, IndependentPower(node_power_kw), preset.pue())
+    assert 20 * prediction.cells["1x"]["mean_wh"] == pytest.approx(estimate.mean_wh, rel=0.005)

@@ -1,5 +1,10 @@
 import pytest
 
+from harness.analysis.saturation import choose, what_binds
+from harness.load.client import Answer
+from harness.load.health import TickRow
+from harness.load.request import RequestRow
+from harness.load.watch import ClientWatch
 from harness.search import Scrapes, max_num_seqs
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
@@ -26,12 +31,16 @@ def test_throughput_is_the_growth_of_all_servers_counters_over_the_time_between_
     assert (rung.running, rung.held) == (16.0, 16.0)
 
 
-def test_the_error_of_throughput_is_that_of_batches_of_three_intervals():
-    """Two batches of 3 s with 300 and 330 tokens: their rates are 5 tok/s from the mean, over root 1 free batch."""
-    tokens = [0, 100, 200, 300, 410, 520, 630]
-    rung = scrapes(*([row(float(n), float(total))] for n, total in enumerate(tokens))).rung(16)
-    assert rung.tps_tok_per_s == pytest.approx(105)
-    assert rung.tps_u_tok_per_s == pytest.approx(5)
+def test_the_error_of_throughput_is_that_of_batches_as_long_as_a_request():
+    """Two batches of 6 s with 600 and 660 tokens: their rates are 5 tok/s from the mean, over root 1 free batch."""
+    grown = [70, 130] * 3 + [80, 140] * 3
+    tokens = [sum(grown[:n]) for n in range(13)]
+    seen = scrapes(*([row(float(n), float(total))] for n, total in enumerate(tokens)))
+    rung = seen.rung(16, mean_output_tok=1260 / 2 / 16)
+    assert (rung.tps_tok_per_s, rung.tps_u_tok_per_s) == (pytest.approx(105), pytest.approx(5))
+    assert (rung.tps_dof, rung.seconds, rung.seconds_to_know) == (1, 12.0, pytest.approx(12.0))
+    longer = seen.rung(16, mean_output_tok=1260 / 16)
+    assert (longer.tps_u_tok_per_s, longer.seconds_to_know) == (None, pytest.approx(24.0))
 
 
 def test_a_scrape_seen_twice_counts_once_and_a_failed_one_not_at_all():
@@ -51,6 +60,68 @@ def test_what_a_server_does_not_export_stays_unknown():
     bare = ServerCounters(generation_tok=1.0)
     rung = scrapes([ServerRow(0.0, 0.0, 0, bare)], [ServerRow(1.0, 1.0, 0, bare)]).rung(4)
     assert (rung.running, rung.held, rung.kv_usage_ratio, rung.preemptions) == (None, None, None, None)
+
+
+def test_one_of_two_servers_that_queues_half_the_time_is_a_queue_a_quarter_of_the_time():
+    rung = scrapes(*([row(n, 100.0 * n, waiting=n % 2), row(n + 0.1, 100.0 * n, server=1)] for n in range(4))).rung(16)
+    assert rung.queue_share == 0.25
+    assert not rung.queued
+
+
+def test_of_two_servers_the_fuller_cache_counts_and_preemptions_add_up():
+    first = [row(0.0, 0.0, kv=0.2, preemptions=1.0), row(0.1, 0.0, server=1, kv=0.5, preemptions=5.0)]
+    last = [row(1.0, 9.0, kv=0.3, preemptions=2.0), row(1.1, 9.0, server=1, kv=0.92, preemptions=9.0)]
+    rung = scrapes(first, last).rung(16)
+    assert (rung.kv_usage_ratio, rung.preemptions) == (0.92, 5.0)
+    assert what_binds([rung]) == "kv_cache"
+
+
+def test_two_servers_with_full_batches_and_a_queue_each_are_bound_by_both_their_limits():
+    rounds = [[row(n, 80.0 * n, waiting=4.0), row(n + 0.1, 80.0 * n, server=1, waiting=2.0)] for n in range(4)]
+    found = choose([scrapes(*rounds).rung(32)], max_num_seqs=16)
+    assert found.binds == "max_num_seqs"
+    assert "a batch that stays at 16 (the servers' arguments allow 16)" in found.binding
+
+
+def tick(t_s, *, client=0, lag_s=0.001, cpu_share=0.2):
+    return TickRow(t_s, client, lag_s, 5.0 + cpu_share * (t_s + lag_s))
+
+
+def answered(slot, send_s, end_s, outcome="completed"):
+    return RequestRow("search 1x", 0, slot, False, False, 50, 10, send_s, Answer(outcome, end_s))
+
+
+def test_a_rung_records_how_every_client_kept_up_and_the_worst_one_counts():
+    watch = ClientWatch()
+    for client, lag_s, cpu_share in ((0, 0.001, 0.2), (1, 0.070, 0.95)):
+        watch.client_ticked([tick(0.02 * n, client=client, lag_s=lag_s, cpu_share=cpu_share) for n in range(100)])
+    rung = scrapes([row(0.0, 0.0)], [row(1.0, 100.0)]).rung(16, watch)
+    assert (rung.client.clients, rung.client.lag_p99_s) == (2, pytest.approx(0.070))
+    assert rung.client.cpu_share == pytest.approx(0.95)
+    assert len(rung.client_limits) == 2
+
+
+def test_the_share_of_slots_empty_counts_refills_whose_requests_still_run():
+    """Ten slots of 1 s: four answers each followed 20 ms later by a request, of which only one has ended since."""
+    watch = ClientWatch()
+    watch.client_ticked([tick(0.02 * n) for n in range(51)])
+    for slot in range(4):
+        watch.request_ended(answered(slot, -1.0, 0.5))
+    watch.request_ended(answered(0, 0.52, 0.9, outcome="aborted"))
+    health = scrapes([row(0.0, 0.0)], [row(1.0, 100.0)]).rung(10, watch).client
+    assert (health.refills, health.refill_p99_s) == (1, pytest.approx(0.02))
+    assert health.empty_slot_share == pytest.approx(4 * 0.02 / 10)
+
+
+def test_a_watch_begun_anew_has_forgotten_and_without_ticks_nothing_is_known():
+    watch = ClientWatch()
+    assert watch.health(0.0, 1.0, 16) is None
+    watch.client_ticked([tick(0.02 * n, lag_s=0.5) for n in range(50)])
+    watch.begin()
+    assert watch.health(0.0, 1.0, 16) is None
+    watch.client_ticked([tick(0.02 * n) for n in range(50)])
+    health = watch.health(0.0, 1.0, 16)
+    assert (health.lag_max_s, health.empty_slot_share) == (0.001, None)
 
 
 @pytest.mark.parametrize(

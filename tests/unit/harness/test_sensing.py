@@ -31,6 +31,7 @@ def trace(tmp_path):
 @pytest.fixture(autouse=True)
 def no_driver(monkeypatch):
     monkeypatch.setattr(plan_module, "nvml_unavailable_reason", lambda: "there is none in this test")
+    monkeypatch.setattr(plan_module, "unreadable_gpus", lambda: None)
 
 
 def plan_with(**config):

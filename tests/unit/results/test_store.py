@@ -3,6 +3,7 @@ import math
 import threading
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from results import store
@@ -45,6 +46,32 @@ def test_missing_figures_stay_missing_and_never_become_zero(run):
     table = RunReader(run.folder).table("power")
     assert math.isnan(table["power_w"][0])
     assert (table["error"][0], table["throttle_reasons"].isna()[0]) == ("gpu_lost", True)
+
+
+@pytest.mark.parametrize(("since_s", "left"), [(5.0, [4.0, 5.0, 6.0, 7.0]), (5.5, [6.0, 7.0]), (9.0, [])])
+def test_parts_that_end_before_a_time_stay_unread(run, since_s, left):
+    for first in range(0, 8, 2):
+        run.add("power", [power_row(float(first)), power_row(first + 1.0)])
+        run.flush()
+    table = RunReader(run.folder).table("power", since_s=since_s)
+    assert table["t_mono_s"].tolist() == left
+    assert list(table.columns) == TABLES["power"].names
+
+
+def test_requests_are_cut_by_when_they_ended(run):
+    row = dict.fromkeys(TABLES["requests"].names)
+    for end_s in (10.0, 20.0):
+        run.add("requests", [row | {"send_mono_s": 1.0, "end_mono_s": end_s}])
+        run.flush()
+    assert RunReader(run.folder).table("requests", since_s=15.0)["end_mono_s"].tolist() == [20.0]
+
+
+def test_columns_that_an_older_part_lacks_are_missing_and_those_it_has_beyond_are_left_out(run):
+    old = pa.table({"t_mono_s": [1.0], "uuid": ["a"], "once_known": [7]})
+    pq.write_table(old, run.folder / "power" / "part-00000.parquet")
+    table = RunReader(run.folder).table("power")
+    assert list(table.columns) == TABLES["power"].names
+    assert (table["uuid"][0], math.isnan(table["power_w"][0])) == ("a", True)
 
 
 def test_nothing_unflushed_is_seen_and_a_flush_without_rows_writes_nothing(run):

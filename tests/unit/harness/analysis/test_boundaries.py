@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from estimator.nodes import load_profile
-from harness.analysis.boundaries import NodeShare, choose_node_meter, longest_repeat_s, meter_reading
-from harness.analysis.energy import DeviceSeries
+from harness.analysis.boundaries import NodeShare, choose_node_meter, meter_reading
+from harness.analysis.energy import DeviceSeries, longest_repeat_s
 from results.schema import MeterDescription
 
 H100 = load_profile("hgx-h100")
@@ -76,8 +76,8 @@ def test_counters_of_processors_stay_at_their_own_boundary():
 @pytest.mark.parametrize(
     ("node", "charged_w"),
     [
-        (NodeShare(H100, 0.5, "share"), 5000 - 0.5 * 2700),
-        (NodeShare(H100, 0.5, "marginal"), 5000 - 2700),
+        (NodeShare(H100, 0.5, "share"), 5000 - 0.5 * 2550),
+        (NodeShare(H100, 0.5, "marginal"), 5000 - 2550),
         (NodeShare(H100, 0.5, "whole"), 5000),
         (NodeShare(None, 0.5, "whole"), 5000),
         (NodeShare(None, 1.0, "share"), 5000),

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis.celllog import read_cells, read_idle, stored_series, sum_over_servers
-from results.store import RunReader
+from harness.analysis.celllog import read_cells, read_idle, read_last_cell, stored_series, sum_over_servers
+from results.store import RunReader, RunWriter
 from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, SyntheticRun
 
 
@@ -107,3 +107,36 @@ def test_an_idle_phase_that_was_not_finished_is_none(tmp_path):
     run = SyntheticRun()
     del run.events[1]
     assert read_idle(RunReader(run.write(tmp_path / "run"))) is None
+
+
+TIMES = {"power": "t_mono_s", "server": "t_mono_s", "requests": "end_mono_s"}
+
+
+def written_in_parts(run, folder, seconds=20.0):
+    """Write a run as its flushes would: a part of each table for every so many seconds."""
+    made = {name: getattr(run, name) for name in TIMES}
+    for name in TIMES:
+        setattr(run, name, [])
+    run.write(folder)
+    writer = RunWriter.reopened(folder)
+    for start_s in np.arange(60.0, 260.0, seconds):
+        for name, column in TIMES.items():
+            writer.add(name, [row for row in made[name] if start_s <= row[column] < start_s + seconds])
+        writer.flush()
+    return folder
+
+
+def test_the_last_cell_is_read_as_it_is_with_all_others_and_from_its_own_parts_alone(tmp_path):
+    folder = written_in_parts(SyntheticRun(), tmp_path / "run")
+    expected = read_cells(RunReader(folder))[-1]
+    for name in TIMES:
+        parts = sorted((folder / name).iterdir())
+        assert len(parts) >= 3
+        parts[0].unlink()  # from long before the cell
+    found = read_last_cell(RunReader(folder), MULTIPLIED.name)
+    for name in TIMES:
+        pd.testing.assert_frame_equal(
+            getattr(found, name).reset_index(drop=True), getattr(expected, name).reset_index(drop=True)
+        )
+    for name in ("definition", "before_s", "filled_s", "load_stop_s", "end_s", "server_lost", "tokens_from_usage"):
+        assert getattr(found, name) == getattr(expected, name)

@@ -117,6 +117,20 @@ def test_a_counter_that_moves_in_steps_is_not_stuck():
     assert counter_joules(T, 300 * np.floor(T), 4.0, 14.0).joules == pytest.approx(3000.0)
 
 
+@pytest.mark.parametrize(
+    ("stuck_s", "energy_j", "stuck"),
+    [(12.0, None, True), (9.0, None, False), (12.0, 300 * T, False), (12.0, 300 * np.minimum(T, 4.0), True)],
+    ids=["too long", "short", "a counter that moves", "a counter that stands still too"],
+)
+def test_power_that_stands_still_is_stuck_unless_a_counter_moves(stuck_s, energy_j, stuck):
+    power_w = 300 + T * np.greater_equal(T, stuck_s + 2)
+    power_w[T < 2] += T[T < 2]
+    energy = device_energy(series(power_w, energy_j), 1.0, 19.0, stuck_power_s=10.0)
+    assert ("sensor_stuck" in energy.reasons) == stuck
+    assert energy.repeat_s == pytest.approx(stuck_s, abs=0.11)
+    assert energy.swing_w == pytest.approx(19.0)
+
+
 def test_a_pause_of_the_sampling_is_not_a_stuck_counter():
     kept = (T < 8) | (T > 12)
     energy = device_energy(series((300 + 0 * T)[kept], 300 * T[kept], t_s=T[kept]), 5.0, 15.0)

@@ -25,7 +25,7 @@ def test_exactly_the_reasons_that_spoil_a_figure_invalidate():
     assert {
         "gpu_lost", "counter_reset", "sensor_stuck", "sensor_error", "window_not_covered", "no_tokens", "no_window",
         "too_many_errors", "lengths_not_forced", "token_count_mismatch", "interrupted", "server_lost",
-        "no_steady_state",
+        "no_steady_state", "ecc_uncorrected", "usage_incomplete",
     } == INVALID_REASONS  # fmt: skip
 
 

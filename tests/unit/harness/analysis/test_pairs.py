@@ -7,7 +7,7 @@ import pytest
 
 from harness.analysis.pairs import energy_ratio, pairs_of
 from harness.analysis.run import analyse_run, open_run, power_model
-from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, SyntheticRun
+from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, SyntheticRun, power_rows
 
 NODE_W = 0.25 * 1600 + 1.22 * 400
 
@@ -48,6 +48,30 @@ def test_the_ratio_of_abba_is_the_geometric_mean_with_students_t_of_its_two_pair
     assert ratio.measured == pytest.approx(math.exp(mean), rel=1e-6)
     assert ratio.measured_ci95 == pytest.approx((math.exp(mean - half), math.exp(mean + half)), rel=1e-4)
     assert (ratio.pairs, ratio.interval_basis) == (2, "between_pairs")
+
+
+def rising(folder, *cells, gain_rel_u=0.03):
+    """A run whose GPUs draw 150 W together up to 195 s, so in the first cell, and 400 W from then on."""
+    run = SyntheticRun(cells)
+    run.power = power_rows(until_s=max(cell.start_s for cell in cells) + 45, loaded_from_s=195.0)
+    run.manifest["power"] = run.manifest["power"] | {"gain_rel_u": gain_rel_u}
+    return analyse_run(run.write(folder)).energy_ratio
+
+
+def test_pairs_of_a_sensor_of_unknown_gain_have_no_interval_where_the_gain_does_not_cancel(tmp_path):
+    known, unknown = rising(tmp_path / "a", *abba()), rising(tmp_path / "b", *abba(), gain_rel_u=None)
+    assert (known.interval_basis, known.pairs) == ("between_pairs", 2)
+    assert unknown.measured == pytest.approx(known.measured)
+    assert (unknown.measured_ci95, unknown.exponent_ci95, unknown.interval_basis) == (None, None, "unknown")
+
+
+def test_the_edges_of_each_window_are_part_of_a_ratios_error(tmp_path):
+    ratio = analysed(tmp_path / "run", PLAIN, MULTIPLIED).energy_ratio
+    # By hand: 16 requests in flight, half of them at each edge; 800 and 400 tok/s and a counter's step in 26 s.
+    tokens = [8 * math.sqrt(2 / 3) / (rate * 26) for rate in (800, 400)]
+    clock = 0.1 * math.sqrt(2 / 3) / 26
+    half = math.log(ratio.measured_ci95[1] / ratio.measured)
+    assert half == pytest.approx(1.959964 * math.hypot(*tokens, clock, clock), rel=1e-3)
 
 
 def test_the_exponent_is_the_ratios_logarithm_to_the_base_of_the_lengths(tmp_path):

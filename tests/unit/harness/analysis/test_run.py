@@ -1,10 +1,13 @@
+import csv
 import json
 import math
 
 import pytest
 
-from harness.analysis.run import analyse_run
+from harness.analysis.run import analyse_run, look_at_window
+from harness.console.run import result_text
 from harness.errors import StoreError
+from results.export import cells_csv
 from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, PUE, SyntheticRun
 
 GPU_W = 2 * 200.0
@@ -43,7 +46,7 @@ def test_the_window_goes_from_the_end_of_the_warm_up_to_the_end_of_the_load(cell
     assert (cell.window.start_mono_s, cell.window.end_mono_s, cell.window.duration_s) == (106.0, 132.0, 26.0)
     assert cell.window.ended == "precision_reached"
     assert set(cell.window.changes) == {"throughput", "power", "kv_usage"}
-    assert all(change.rel == pytest.approx(0, abs=1e-6) for change in cell.window.changes.values())
+    assert all(change.change == pytest.approx(0, abs=1e-6) for change in cell.window.changes.values())
     # Little's law: 16 requests of 100 tokens at 800 tok/s take 2 s each.
     assert cell.window.mean_requests == pytest.approx(26 / 2)
 
@@ -131,7 +134,60 @@ def test_the_multiplied_cell_over_the_plain_one_is_the_energy_ratio(result):
     assert (MULTIPLIED.rate, MULTIPLIED.output_tok) == (PLAIN.rate / 2, 8 * PLAIN.output_tok)
     ratio = result.energy_ratio
     assert (ratio.multiplier, ratio.measured, ratio.eq1) == (8.0, pytest.approx(16), pytest.approx(2))
-    assert ratio.measured_standard_uncertainty_rel == pytest.approx(0, abs=1e-6)
+    edges = [cell.wh_per_query.uncertainty_parts_rel[name] for cell in result.cells for name in EDGES]
+    # The record is without noise and the power the same, so that only the edges of the windows are uncertain.
+    half = math.log(ratio.measured_ci95[1] / 16)
+    assert half == pytest.approx(1.959964 * math.hypot(*edges), rel=1e-3)
+    assert half > 0.005
+
+
+EDGES = ("clock_edges", "token_count")
+
+
+def test_throughput_is_known_to_the_tokens_at_the_windows_edges(cell):
+    edges = cell.wh_per_query.uncertainty_parts_rel["token_count"]
+    assert cell.tps_standard_uncertainty_rel == pytest.approx(edges, rel=1e-3)
+    expected = [TPS * (1 + sign * 1.959964 * edges) for sign in (-1, 1)]
+    assert cell.tps_ci95 == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_table_says_how_well_throughput_and_idle_watts_are_known(result):
+    text = result_text(result)
+    edges = result.cells[0].wh_per_query.uncertainty_parts_rel["token_count"]
+    assert f"{TPS:,.0f} ± {1.959964 * edges:.1%} (95%)" in text
+    assert f"loaded idle: 583.0 W (u = {result.idle.standard_uncertainty_rel:.1%}; node_modelled, nvml)" in text
+
+
+def test_a_csv_of_cells_has_the_interval_of_their_throughput(result):
+    header, first, *_ = cells_csv(result).splitlines()
+    row = next(csv.DictReader([header, first]))
+    assert json.loads(row["tps_ci95"]) == list(result.cells[0].tps_ci95)
+    assert float(row["tps_standard_uncertainty_rel"]) == result.cells[0].tps_standard_uncertainty_rel
+
+
+def test_the_gain_of_the_gpus_that_a_node_was_calibrated_with_is_not_counted_twice(tmp_path):
+    """P = a + (b / g) (g P_gpu): what a slope fitted against a sensor says of its own readings holds no gain."""
+    run = SyntheticRun((PLAIN,))
+    run.manifest["node_profile"] = run.manifest["node_profile"] | {"calibrated_gpu_uuids": ["gpu-b", "gpu-a"]}
+    energy = analyse_run(run.write(tmp_path / "run")).cells[0].wh_per_query
+    assert energy.uncertainty_parts_rel["sensor_gain"] == 0
+    offset_w, slope_w = 0.25 * 170, GPU_W * 0.05
+    node_w = math.sqrt(offset_w**2 + slope_w**2 - 2 * 0.8 * offset_w * slope_w)
+    edges = [energy.uncertainty_parts_rel[name] for name in EDGES]
+    assert energy.standard_uncertainty_rel == pytest.approx(math.hypot(node_w / NODE_W, *edges), rel=1e-3)
+    assert energy.ci95 is not None
+
+
+def test_a_node_model_of_unknown_accuracy_leaves_the_energys_uncertainty_unknown(tmp_path):
+    run = SyntheticRun()
+    unknown = {"u_offset_kw": None, "u_slope": None, "correlation": None}
+    run.manifest["node_profile"] = run.manifest["node_profile"] | unknown
+    result = analyse_run(run.write(tmp_path / "run"))
+    energy = result.cells[0].wh_per_query
+    assert energy.uncertainty_parts_rel["node_model"] is None
+    assert (energy.standard_uncertainty_rel, energy.ci95) == (None, None)
+    assert (result.idle.uncertainty_parts_rel["node_model"], result.idle.standard_uncertainty_rel) == (None, None)
+    assert (result.energy_ratio.measured_ci95, result.energy_ratio.interval_basis) == (None, "unknown")
 
 
 def test_a_run_of_one_cell_has_no_energy_ratio(tmp_path):
@@ -172,6 +228,32 @@ def test_loaded_idle_is_the_mean_power_between_its_events(result):
     assert (idle.duration_s, idle.gpu_watts, idle.reasons) == (20.0, pytest.approx(150), ())
     assert idle.watts == pytest.approx(400 + 1.22 * 150)
     assert (idle.boundary, idle.power_source) == ("node_modelled", "nvml")
+    idle_w, offset_w, slope_w = 400 + 1.22 * 150, 0.25 * 170, 150 * 0.05
+    parts = [
+        0.03 * 1.22 * 150 / idle_w,
+        math.sqrt(offset_w**2 + slope_w**2 - 2 * 0.8 * offset_w * slope_w) / idle_w,
+        math.sqrt(2 * 0.1**2 / 3) / 20,
+    ]
+    assert idle.uncertainty_parts_rel == pytest.approx(
+        dict(zip(("sensor_gain", "node_model", "clock_edges"), parts, strict=True))
+    )
+    assert idle.standard_uncertainty_rel == pytest.approx(math.hypot(*parts))
+
+
+def test_bare_idle_is_the_mean_power_before_launch(tmp_path):
+    run = SyntheticRun((PLAIN,))
+    run.events[:0] = [{"event": "bare_idle_start", "t_mono_s": 66.0}, {"event": "bare_idle_end", "t_mono_s": 69.0}]
+    found = analyse_run(run.write(tmp_path / "run"))
+    assert (found.bare_idle.duration_s, found.bare_idle.watts) == (3.0, pytest.approx(400 + 1.22 * 150))
+    assert found.bare_idle_unknown is None
+
+
+def test_a_run_without_bare_idle_says_why(tmp_path, result):
+    run = SyntheticRun((PLAIN,))
+    run.events.insert(0, {"event": "bare_idle_unknown", "t_mono_s": 66.0, "why": "the servers ran before"})
+    found = analyse_run(run.write(tmp_path / "run"))
+    assert (found.bare_idle, found.bare_idle_unknown) == (None, "the servers ran before")
+    assert (result.bare_idle, result.bare_idle_unknown) == (None, "the run has no record of it")
 
 
 def test_the_summary_says_which_run_this_is_and_what_to_know_before_using_it(result):
@@ -232,3 +314,12 @@ def test_a_damaged_run_is_refused_with_the_file_that_is_damaged(tmp_path, file, 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"no manifest\.json"):
         analyse_run(tmp_path)
+
+
+def test_a_look_at_a_cell_under_load_tells_energy_per_token_and_what_still_stands_against_its_end(tmp_path):
+    folder = SyntheticRun().write(tmp_path / "run")
+    plain, multiplied = (look_at_window(folder, cell.name) for cell in (PLAIN, MULTIPLIED))
+    assert (plain.ended, plain.reasons, multiplied.ended) == (True, (), False)
+    assert plain.after_s == pytest.approx(26, abs=0.5)
+    assert plain.joules_per_tok == pytest.approx(NODE_W / TPS, rel=1e-3)
+    assert "window_too_short" in multiplied.reasons

@@ -32,8 +32,9 @@ def power_of(run, uuid, from_s=0.0):
 
 def test_a_counter_that_was_reset_invalidates_and_integrated_power_stands_in(tmp_path):
     def reset(run):
-        for row in power_of(run, "gpu-a", MIDDLE_S):
-            row["energy_j"] -= 9e5
+        for number, row in enumerate(power_of(run, "gpu-a")):
+            row["energy_j"] -= 9e5 if row["t_mono_s"] >= MIDDLE_S else 0.0
+            row["power_w"] += 0.001 * (-1) ** number
 
     cell = cell_of(tmp_path, reset)
     assert (cell.verdict, cell.reasons) == ("invalid", ("counter_reset",))
@@ -44,12 +45,32 @@ def test_a_counter_that_was_reset_invalidates_and_integrated_power_stands_in(tmp
 
 def test_without_counters_integrated_power_gives_the_same_energy(tmp_path):
     def uncounted(run):
-        for row in run.power:
+        for number, row in enumerate(run.power):
             row["energy_j"] = None
+            row["power_w"] += 0.001 * (-1) ** (number // 2)
 
     cell = cell_of(tmp_path, uncounted)
     assert (cell.verdict, cell.energy_method) == ("valid", "integral")
     assert cell.joules_per_tok == pytest.approx((400 + 1.22 * 400) / 800)
+
+
+def test_without_counters_a_loaded_gpus_power_that_stands_still_to_the_mw_is_a_stuck_sensor(tmp_path):
+    def stuck(run):
+        for row in run.power:
+            row["energy_j"] = None
+
+    cell = cell_of(tmp_path, stuck)
+    assert (cell.verdict, cell.reasons) == ("invalid", ("sensor_stuck",))
+
+
+def test_other_sources_than_nvml_may_repeat_themselves_and_so_may_an_idle_gpu(tmp_path):
+    def repeated(run):
+        run.manifest["power"]["name"] = "replay of trace.csv"
+        for row in run.power:
+            row |= {"energy_j": None, "source": "replay of trace.csv"}
+
+    result = analysed(tmp_path, repeated)
+    assert (result.cells[0].verdict, result.idle.reasons) == ("valid", ())
 
 
 def test_a_lost_gpu_leaves_no_joules_but_the_throughput_as_measured(tmp_path):
@@ -247,7 +268,22 @@ def test_throughput_that_rises_in_the_window_is_a_drift(tmp_path):
     assert "no_steady_state" in cell.reasons
     # The rule leaves out what it can, the first half; in the rest throughput rises from 452 to 504 tok/s.
     assert cell.window.start_mono_s == 119
-    assert cell.window.changes["throughput"].rel == pytest.approx(52 / 478, rel=0.01)
+    change = cell.window.changes["throughput"]
+    assert (change.change, change.unit) == (pytest.approx(52 / 478, rel=0.01), "of_mean")
+
+
+@pytest.mark.parametrize(("points", "drifts"), [(5.0, False), (10.0, True)])
+def test_a_change_of_kv_usage_is_in_points_of_the_capacity_of_all_servers_together(tmp_path, points, drifts):
+    def fill(run):
+        for row in run.server:
+            if row["server"] == 1:
+                row["kv_usage_ratio"] = 0.3 + points / 100 * (row["t_mono_s"] - 106) / 26
+
+    cell = cell_of(tmp_path, fill)
+    assert ("drift" in cell.reasons) == drifts
+    change = cell.window.changes["kv_usage"]
+    share = cell.window.duration_s / 26  # of the rise, the rule leaves out what it can: the first half
+    assert (change.change, change.unit) == (pytest.approx(points / 100 / 2 * share, rel=0.05), "of_capacity")
 
 
 def test_a_run_without_a_prediction_has_its_measured_figures_and_says_why_no_others(tmp_path):

@@ -7,8 +7,11 @@ from harness.analysis.saturation import (
     doubling_gain_rel,
     gain_of,
     next_step,
+    rung_of,
     what_binds,
 )
+from harness.load.health import ClientHealth
+from results.schema import CellResult
 
 
 def ladder(*tps, first=16, **last):
@@ -80,6 +83,18 @@ def test_a_gain_that_its_error_leaves_undecided_is_measured_longer_twice_at_most
     assert next_step(noisy(gain, u_rel, extensions)) == expected
 
 
+@pytest.mark.parametrize(
+    ("to_know_s", "extensions", "expected"),
+    [(80.0, 0, "extend"), (129.0, 0, "extend"), (130.0, 0, "climb"), (None, 0, "climb"), (80.0, 2, "climb")],
+    ids=["soon", "just in time", "not even by then", "never", "long enough"],
+)
+def test_a_rung_whose_error_is_unknown_is_measured_longer_where_that_would_tell(to_know_s, extensions, expected):
+    seconds = 43.0 * (1 + extensions)
+    unknown = Rung(16, 100.0, 0.0, extensions=extensions, seconds=seconds, seconds_to_know=to_know_s)
+    assert next_step([unknown]) == expected
+    assert next_step([Rung(8, 50.0, 0.0, tps_u_tok_per_s=1.0), unknown]) == expected
+
+
 def test_the_error_of_a_gain_joins_those_of_both_rungs():
     gain, half_width = gain_of(Rung(1, 100.0, 0.0, 3.0), Rung(2, 150.0, 0.0, 6.0))
     assert gain == 1.5
@@ -107,6 +122,89 @@ def test_what_ended_the_ladder_is_named(rungs, binds, words):
     found = choose(rungs)
     assert (found.binds, what_binds(rungs)) == (binds, binds)
     assert words in found.binding
+
+
+def health(**worse):
+    """Return the health of a client that keeps up, but for what is given."""
+    well = {"lag_p99_s": 0.004, "lag_max_s": 0.02, "cpu_share": 0.3, "empty_slot_share": 0.001}
+    refills = {"refills": 90, "refill_p50_s": 0.001, "refill_p99_s": 0.004}
+    return ClientHealth(
+        **{"clients": 1, "ticks": 500, **well, **refills, "send_late_p99_s": None, "held_back": 0, **worse}
+    )
+
+
+LAGS = {"lag_p99_s": 0.12}
+
+
+@pytest.mark.parametrize(
+    ("worse", "sign", "advice"),
+    [
+        ({"lag_p99_s": 0.12}, "its event loop comes 0.12 s late (p99, limit 0.05 s) at 32 in flight", "2, now 1"),
+        ({"cpu_share": 0.97}, "it takes 97% of a core (limit 80%)", "2, now 1"),
+        ({"empty_slot_share": 0.034}, "its slots stand empty 3.4% of the time (limit 2%)", "2, now 1"),
+        ({"cpu_share": 0.97, "clients": 4}, "it takes 97% of a core", "8, now 4"),
+    ],
+    ids=["lag", "CPU", "refill delay", "one of four processes"],
+)
+def test_a_ladder_that_gains_no_more_while_its_client_lags_is_bound_by_the_client(worse, sign, advice):
+    rungs = ladder(100, 101, kv_usage_ratio=0.3, client=health(**worse))
+    assert next_step(rungs) == "stop"
+    found = choose(rungs)
+    assert found.binds == "client"
+    assert sign in found.binding
+    assert f"spread the load over more processes (--clients {advice})" in found.binding
+
+
+@pytest.mark.parametrize(
+    ("rungs", "binds"),
+    [
+        (ladder(100, 101, client=health()), "compute_or_bandwidth"),
+        (ladder(100, 101, client=None), "compute_or_bandwidth"),
+        (ladder(100, 101, client=health(lag_p99_s=None, cpu_share=None)), "compute_or_bandwidth"),
+        (ladder(100, 101, queue_share=0.95, kv_usage_ratio=0.3, client=health(**LAGS)), "max_num_seqs"),
+        (ladder(100, 101, queue_share=0.95, kv_usage_ratio=0.95, client=health(**LAGS)), "kv_cache"),
+        (ladder(100, 101, preemptions=2, client=health(**LAGS)), "kv_cache"),
+        (ladder(100, 200, first=2_048, client=health(**LAGS)), "not_found"),
+    ],
+    ids=["keeps up", "no record", "nothing known", "queue", "queue, KV full", "preemptions", "TPS still rises"],
+)
+def test_a_client_that_lags_does_not_bind_where_the_servers_are_seen_to(rungs, binds):
+    assert choose(rungs).binds == binds
+
+
+def test_a_client_that_lags_is_no_reason_to_stop_while_doubling_still_gains():
+    assert next_step(ladder(100, 150, client=health(**LAGS))) == "climb"
+
+
+def test_servers_left_waiting_by_a_client_tell_how_many_requests_they_held():
+    found = choose(ladder(100, 200, held=10.0, client=health(cpu_share=0.9)))
+    assert "the servers held only 10 of 32 requests; it takes 90% of a core (limit 80%)" in found.binding
+
+
+@pytest.mark.parametrize(
+    ("running", "max_num_seqs", "binds", "words"),
+    [
+        (31.0, 32, "max_num_seqs", "a batch that stays at 31 (the servers' arguments allow 32)"),
+        (62.0, 64, "max_num_seqs", "a batch that stays at 62"),
+        (20.0, 32, "queue", "the batch is 20 of 32 (KV cache or the limit of tokens a step)"),
+        (20.0, None, "max_num_seqs", "a batch that stays at 20"),
+    ],
+)
+def test_a_queue_beside_a_batch_that_is_not_full_is_not_that_of_max_num_seqs(running, max_num_seqs, binds, words):
+    rungs = ladder(100, 101, first=64, queue_share=1.0, kv_usage_ratio=0.6, running=running)
+    found = choose(rungs, max_num_seqs)
+    assert (found.binds, words in found.binding) == (binds, True)
+
+
+def test_a_measured_cell_is_a_rung_of_its_ladder():
+    client = {**vars(health(cpu_share=0.97)), "clients": 2.0}
+    seen = {"tps_tok_per_s": 90.0, "queue_share": 0.1, "kv_usage_ratio": 0.4, "preemptions": 3.0}
+    rung = rung_of(CellResult.model_construct(concurrency=8, client=client, **seen))
+    assert (rung.concurrency, rung.tps_tok_per_s, rung.queue_share) == (8, 90.0, 0.1)
+    assert (rung.kv_usage_ratio, rung.preemptions, rung.client.clients) == (0.4, 3.0, 2)
+    assert rung.client_limits == ("it takes 97% of a core (limit 80%)",)
+    unknown = rung_of(CellResult.model_construct(concurrency=8))
+    assert (unknown.tps_tok_per_s, unknown.kv_usage_ratio, unknown.client) == (0.0, None, None)
 
 
 def test_the_largest_batch_the_arguments_allow_is_told_where_it_binds():

@@ -5,19 +5,16 @@ import math
 import numpy as np
 import pytest
 
+from harness.analysis.objections import COHORTS_IN_STEP, DRIFT, LEVEL_SHIFT, RATE_COLLAPSES, STEADINESS_UNPROVEN
 from harness.analysis.steady import (
     AUTOCORRELATION_TOO_LONG,
-    COHORTS_IN_STEP,
-    DRIFT,
-    LEVEL_SHIFT,
     NO_STEADY_STATE,
     PRECISION_NOT_REACHED,
     RAMP_NOT_OVER,
-    RATE_COLLAPSES,
-    STEADINESS_UNPROVEN,
     WINDOW_TOO_SHORT,
     Record,
     choose_window,
+    window_so_far,
 )
 from tests.unit.harness.synthetic_record import JOULES, KV, TOK, TRUE_JOULES_PER_TOK, Condition, record_of, rule, study
 
@@ -108,6 +105,41 @@ def test_the_change_is_the_rise_of_a_line_over_its_mean(rise):
     assert (DRIFT in window.reasons) == (abs(rise * share / middle) > 0.02)
 
 
+@pytest.mark.parametrize("usage", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("points", [-5.0, 3.0, 5.0])
+def test_kv_usage_may_change_by_two_points_of_the_capacity_however_full_the_cache_is(usage, points):
+    kv = usage + points / 100 * (T + 0.5) / N
+    window = choose_window(record_of(np.full(N, TOK), np.full(N, JOULES), kv), rule(min_window_s=300.0))
+    change = points / 100 * (window.last - window.first) / N
+    assert window.changes["kv_usage"].change == pytest.approx(change, rel=0.02)
+    assert (DRIFT in window.reasons) == (abs(change) > 0.02) == (abs(points) == 5)
+
+
+def in_use(rng, slots, intervals, request):
+    """KV usage of slots that are refilled at once, over its mean: an input of 0.3 outputs, outputs exponential."""
+    t = np.arange(intervals)
+    total = np.zeros(intervals)
+    for _ in range(slots):
+        later = np.cumsum(rng.exponential(request, size=3 * intervals // request))
+        begins = np.concatenate([[-rng.exponential(request)], later])
+        total += 0.3 * request + t - begins[np.searchsorted(begins, t, side="right") - 1]
+    return total / (slots * 1.3 * request)
+
+
+@pytest.mark.parametrize("usage", [0.05, 0.5])
+def test_mixed_lengths_are_steady_though_kv_usage_wanders(usage):
+    """Usage of 256 slots with lengths of CV 1 swings by some 5% of its mean, for a mean request at a time."""
+    windows = []
+    for seed in range(6):
+        rng = np.random.default_rng(30 + seed)
+        kv = usage * in_use(rng, slots=256, intervals=2400, request=40)
+        tokens, joules = TOK * rng.normal(1, 0.005, 2400), JOULES * rng.normal(1, 0.005, 2400)
+        windows.append(choose_window(record_of(tokens, joules, kv), rule(request_s=20.0)))
+    assert all(window.reasons == () for window in windows)
+    swings = [abs(window.changes["kv_usage"].change) / usage for window in windows]
+    assert max(swings) > 0.02
+
+
 def test_too_noisy_a_cell_keeps_its_figure_and_says_what_was_not_shown():
     window = choose_window(noisy(20, sd_rel=0.2), rule())
     assert set(window.reasons) == {STEADINESS_UNPROVEN, PRECISION_NOT_REACHED}
@@ -174,3 +206,26 @@ def test_the_interval_covers_the_truth_with_stopping_included(phi, ramp):
     found = study(Condition(phi, ramp, 0.02, 100), runs=80, seed=3)
     assert found.covered >= 0.80
     assert found.answered >= 0.90
+
+
+def test_a_cell_under_load_ends_by_the_same_look_as_when_it_is_analysed_again():
+    record = noisy(1)
+    assert window_so_far(record, rule()) == choose_window(record, rule())
+
+
+def test_a_cell_under_load_tells_of_its_last_look_though_later_readings_are_not_there_yet():
+    whole = noisy(1)
+
+    def readings_until_200_s(edges_s):
+        return whole.interval_joules(edges_s) if edges_s[-1] <= 200 else None
+
+    record = Record(whole.t_s, whole.tokens, whole.kv_usage, readings_until_200_s)
+    window = window_so_far(record, rule(precision_rel=1e-9))
+    assert (window.end_s, window.reasons) == (160.0, (PRECISION_NOT_REACHED,))
+    assert window.joules_per_tok.ratio == pytest.approx(TRUE_JOULES_PER_TOK, rel=0.002)
+    assert choose_window(record, rule(precision_rel=1e-9)).joules_per_tok is None
+
+
+def test_before_the_first_look_there_is_nothing_to_tell():
+    record = noisy(1)
+    assert window_so_far(record, rule(min_window_s=400.0)) is None

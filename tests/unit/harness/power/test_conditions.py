@@ -1,7 +1,7 @@
 import pytest
 
 from harness.power.base import DeviceState, PowerRow
-from harness.power.conditions import conditions, other_use, throttle_names, throttling
+from harness.power.conditions import conditions, other_use, throttle_names, throttling, use_beside_servers
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,36 @@ def test_a_count_that_fell_or_was_not_read_grew_by_an_unknown_number(after):
 )
 def test_others_on_a_gpu_are_told_from_ours_or_said_to_be_unknown(before, after, own, host_pids, foreign, why):
     use = other_use(before, after, own, host_pids=host_pids)
+    assert use.foreign is foreign
+    assert why in use.why
+
+
+OURS = (20, 21)
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "own", "host_pids", "foreign", "why"),
+    [
+        ((), (20,), OURS, True, False, "only the servers'"),
+        ((), (20, 30), OURS, True, True, "came after launch: 30"),
+        ((7,), (7, 20), OURS, True, True, "there before launch and still: 7"),
+        ((7,), (7, 20, 30), OURS, True, True, "there before launch and still: 7; came after launch: 30"),
+        ((7,), (20,), OURS, True, False, "only the servers'"),
+        (None, (20,), OURS, True, False, "only the servers'"),
+        ((7,), (7, 900), OURS, False, True, "there before launch and still: 7"),
+        ((), (900,), OURS, False, None, "ours are a container's"),
+        ((7,), (900,), OURS, False, None, "has gone"),
+        (None, (900,), OURS, False, None, "is not known"),
+        ((), (20,), None, True, None, "already ran"),
+        ((), None, OURS, True, None, "does not list"),
+        ((), (), OURS, True, None, "not even the server's"),
+        (None, (), (), False, False, "none"),
+        (None, (7,), (), False, True, "listed: 7"),
+    ],
+)
+def test_processes_beside_the_servers_are_foreign_where_they_can_be_told_apart(
+    before, seen, own, host_pids, foreign, why
+):
+    use = use_beside_servers(before, seen, own, host_pids=host_pids)
     assert use.foreign is foreign
     assert why in use.why
