@@ -1,8 +1,9 @@
 """Load the stepping stub with the harness's own client, as a process of its own, and say what it cost.
 
-``python -m tests.bench.drive_client URL --streams N --share S --output-tok L --warm-s W --seconds T [--core C]``
-prints one JSON document: tokens the stub gave and CPU seconds of this process between the end of the warm-up and the
-end, tokens from the start, and the event-loop lag. Without ``--seconds`` it loads nothing: that is its start-up.
+``python -m tests.bench.drive_client URL --streams N --share S --prompt-tok P --output-tok L --warm-s W --seconds T
+[--core C]`` prints one JSON document: tokens the stub gave, requests it answered, CPU
+seconds of this process and event-loop lag between the end of the warm-up and the end, and tokens from the start.
+Without ``--seconds`` it loads nothing: that is its start-up.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ async def drive(options: argparse.Namespace) -> dict[str, object]:
     rows: list[RequestRow] = []
     ticks: list[TickRow] = []
     spec = LoadSpec(
-        Target((options.url,), MODEL), fixed_lengths(PROMPT_TOK, options.output_tok), "bench", options.share
+        Target((options.url,), MODEL), fixed_lengths(options.prompt_tok, options.output_tok), "bench", options.share
     )
     async with new_session() as session:
         load = make_load(spec, session, np.random.default_rng(1), rows.append, ticks.extend)
@@ -58,7 +59,9 @@ async def drive(options: argparse.Namespace) -> dict[str, object]:
         "warm_tok_per_s": (end_tok - warm_tok) / (end_s - warm_s),
         "lag_p99_s": float(np.percentile(lags_s, 99)),
         "lag_max_s": max(lags_s),
-        "requests": len(rows),
+        "warm_requests": sum(
+            row.answer.outcome == "completed" and warm_s <= row.answer.end_mono_s <= end_s for row in rows
+        ),
         "errors": load.errors,
         "wrong_counts": sum(
             row.answer.output_tok != row.output_tok_asked for row in rows if row.answer.outcome == "completed"
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--streams", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--prompt-tok", type=int, default=PROMPT_TOK)
     parser.add_argument("--output-tok", type=int, default=1)
     parser.add_argument("--warm-s", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=0.0)

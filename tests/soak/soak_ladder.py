@@ -1,0 +1,287 @@
+"""The concurrency ladder and the grid of lengths on real vLLM, and a refit that predicts cells it has not seen.
+
+Run by ``make soak``; the result goes to docs/ladder.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from scipy.stats import binom
+
+from estimator.paired import Z_95
+from estimator.throughput.fit import fit_tps
+from estimator.throughput.s1 import TpsRow
+from estimator.throughput.selection import LEVEL, HeldOut, predict_held_out, rank_forms
+from harness.analysis.judge import LENGTHS_NOT_FORCED, NO_WINDOW, SERVER_LOST, TOKEN_COUNT_MISMATCH, TOO_MANY_ERRORS
+from harness.studies.refit_rows import read_runs
+from results.figures.style import COLOURS, save_figure
+from tests.paths import ROOT
+from tests.soak.conftest import Harness, table
+from workloads.tiny_model import CONTEXT_TOK
+
+Line = Mapping[str, Any]
+
+COMMON = ("--power", "simulated", "--idle", "1", "--linger", "0", "--metrics-address", "none")
+LADDER = ("--ladder", "1,4,16,32,64", "--workload", "fixed:64x128")
+GRID = ("--grid", "64,512,2048x64,128,256,512", "--concurrency", "40", "--budget", "26")
+LONG_OUTPUT = ("--ladder", "none", "--grid", "64x1024", "--concurrency", "40", "--budget", "55")
+LONG_INPUT_TOK = min(20_000, CONTEXT_TOK - 1_024)
+LONG_INPUT = ("--ladder", "none", "--grid", f"{LONG_INPUT_TOK}x64", "--concurrency", "4", "--budget", "60")
+MIN_RISE, MAX_DIP, MIN_ENERGY_FALL, MIN_ROWS = 2.0, 0.15, 1.5, 10
+SHORT, LONG = "fixed:64x256", "fixed:64x1024"
+SERVED_WRONGLY = {TOO_MANY_ERRORS, LENGTHS_NOT_FORCED, TOKEN_COUNT_MISMATCH, SERVER_LOST, NO_WINDOW}
+DOCUMENT = ROOT / "docs" / "ladder.md"
+HEAD = f"""# From one request to saturation, and over a grid of lengths
+
+Written by `make soak` (`tests/soak/soak_ladder.py`) on a 2-core CPU, vLLM CPU build, simulated power: tokens and times
+are measured, and with them TPS; watts are simulated from the requests that the server runs, and J/token with them.
+
+One server, which runs at most 32 requests at once, and three sweeps of it (`harness sweep --url ...`):
+
+- `{" ".join((*LADDER, *GRID))}`
+- `{" ".join(LONG_OUTPUT)}`
+- `{" ".join(LONG_INPUT)}`
+"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The documents of the three sweeps, the rows that a refit takes from the grid, and what it said."""
+
+    main: dict[str, Any]
+    long_output: Line
+    long_input: Line
+    rows: tuple[TpsRow, ...]
+    refit: dict[str, Any]
+
+    def grid(self, workload: str) -> Line:
+        """Return the cell of a workload."""
+        cells = (*self.main["grid"]["cells"], self.long_output, self.long_input)
+        return next(cell for cell in cells if cell["workload"] == workload)
+
+    def rung(self, concurrency: int) -> Line:
+        """Return the ladder's cell of a concurrency."""
+        return next(cell for cell in self.main["ladder"]["cells"] if cell["concurrency"] == concurrency)
+
+
+@pytest.fixture(scope="module")
+def swept(harness: Harness, server: str, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """All sweeps, with the document written from them."""
+    home = tmp_path_factory.mktemp("sweeps")
+    asked = ((*LADDER, *GRID), LONG_OUTPUT, LONG_INPUT)
+    main, output, given = (harness(home, "sweep", "--url", server, *COMMON, *words) for words in asked)
+    folder = home / main["run"]["path"]
+    (run,) = read_runs([folder])
+    refit = harness(home, "refit", str(folder))
+    found = Swept(main, output["grid"]["cells"][0], given["grid"]["cells"][0], run.rows, refit)
+    _write(found)
+    return found
+
+
+def test_the_ladder_rises_to_a_plateau_and_a_token_gets_cheaper(swept: Swept) -> None:
+    tps = {cell["concurrency"]: cell["tps_tok_per_s"] for cell in swept.main["ladder"]["cells"]}
+    best = max(tps.values())
+    assert tps[1] < tps[4] < tps[16]
+    assert tps[16] > MIN_RISE * tps[1]
+    assert min(tps[32], tps[64]) > (1 - MAX_DIP) * best
+    assert swept.main["ladder"]["knee"]["concurrency"] in (4, 16, 32)
+    assert swept.rung(1)["joules_per_tok"] > MIN_ENERGY_FALL * swept.rung(32)["joules_per_tok"]
+
+
+def test_long_outputs_are_slower_by_more_than_their_error(swept: Swept) -> None:
+    short, long = swept.grid(SHORT), swept.grid(LONG)
+    fall = math.log(short["tps_tok_per_s"] / long["tps_tok_per_s"])
+    assert fall > Z_95 * math.hypot(_random_rel_u(short), _random_rel_u(long))
+
+
+def test_the_longest_inputs_are_served_and_counted_like_any_other(swept: Swept) -> None:
+    assert swept.long_input["mean_input_tok"] == LONG_INPUT_TOK
+    assert swept.long_input["tps_tok_per_s"] > 0
+    assert not set(swept.long_input["reasons"]) & SERVED_WRONGLY
+
+
+@pytest.mark.parametrize("held", ["left_out", "halves"])
+def test_the_refit_predicts_cells_it_has_not_seen_at_the_nominal_rate(swept: Swept, held: str) -> None:
+    assert len(swept.rows) >= MIN_ROWS
+    predictions = _left_out(swept) if held == "left_out" else _halves(swept.rows)
+    assert _covered(predictions) >= _fewest(len(predictions))
+    if held == "left_out":
+        assert _covered(predictions) == swept.refit["nested"]["interval_covered"]
+
+
+def _random_rel_u(cell: Line) -> float:
+    """Return the random error of a cell's J/token, which at constant simulated power is that of TPS."""
+    low, high = cell["joules_per_tok_ci95"]
+    return float((high - low) / 2 / Z_95 / cell["joules_per_tok"])
+
+
+def _left_out(swept: Swept) -> list[HeldOut]:
+    """Return each row as predicted from all others, in the form that these others chose."""
+    rows = swept.rows
+    return [
+        predict_held_out(fit_tps([*rows[:index], *rows[index + 1 :]], form, cap=False), row)
+        for index, (row, form) in enumerate(zip(rows, swept.refit["nested"]["chosen"], strict=True))
+    ]
+
+
+def _halves(rows: Sequence[TpsRow]) -> list[HeldOut]:
+    """Return every row as predicted from the other half of a chequered board of lengths."""
+    inputs, outputs = (sorted({getattr(row, name) for row in rows}) for name in ("input_tok", "output_tok"))
+    colour = [(inputs.index(row.input_tok) + outputs.index(row.output_tok)) % 2 for row in rows]
+    predictions = []
+    for unseen in (0, 1):
+        seen = [row for row, own in zip(rows, colour, strict=True) if own != unseen]
+        model = fit_tps(seen, rank_forms(seen, cap=False)[0].name, cap=False)
+        predictions += [predict_held_out(model, row) for row, own in zip(rows, colour, strict=True) if own == unseen]
+    return predictions
+
+
+def _covered(predictions: Sequence[HeldOut]) -> int:
+    return sum(bool(one.covered) for one in predictions)
+
+
+def _fewest(n: int) -> int:
+    """Return the fewest of ``n`` inside that intervals of the nominal level leave plausible, at 2.5%."""
+    return int(binom.ppf(0.025, n, LEVEL))
+
+
+def _write(swept: Swept) -> None:
+    figure_path = DOCUMENT.with_suffix(".svg")
+    save_figure(_figure(swept.main["ladder"]), figure_path)
+    ladder, cost = swept.main["ladder"], swept.main["ladder"]["unsaturated_cost"]
+    knee = ladder["knee"]
+    low, high = cost["ci95"]
+    text = [
+        HEAD,
+        f"## Ladder, {ladder['workload']}\n",
+        _cells(ladder["cells"]),
+        f"Within 3% of {knee['plateau_tps_tok_per_s']:,.0f} tok/s from {knee['concurrency']} in flight; what ends the "
+        f"ladder: {knee['binds'].replace('_', ' ')}. J/token (simulated) at {cost['concurrency']} in flight is "
+        f"{cost['joules_per_tok_ratio']:.2f} ({low:.2f} to {high:.2f}, 95%, random) times that at "
+        f"{cost['saturated_concurrency']}: the cost of unsaturated serving on this one server, which is a different "
+        "comparison from the paper's 4-20x.\n",
+        f"![TPS and J/token over requests in flight]({figure_path.name})\n",
+        "## Grid of lengths\n",
+        _cells([*swept.main["grid"]["cells"], swept.long_output, swept.long_input]),
+        _decline(swept),
+        "## A refit predicts cells that it has not seen\n",
+        _refit_text(swept),
+    ]
+    DOCUMENT.write_text("\n".join(text))
+
+
+def _cells(cells: Sequence[Line]) -> str:
+    head = ("cell", "in flight", "TPS (tok/s)", "W (simulated)", "J/token ± 95% (simulated)", "queue", "verdict")
+    rows = [
+        (
+            cell["workload"].removeprefix("fixed:"),
+            str(cell["concurrency"]),
+            f"{cell['tps_tok_per_s']:,.0f}",
+            f"{cell['watts']:.1f}",
+            f"{cell['joules_per_tok']:.4g} ± {_half_width_rel(cell):.1%}",
+            f"{cell['queue_share']:.0%}",
+            " ".join((cell["verdict"], *(f"`{reason}`" for reason in cell["reasons"]))),
+        )
+        for cell in cells
+    ]
+    return table(head, rows)
+
+
+def _half_width_rel(cell: Line) -> float:
+    return Z_95 * _random_rel_u(cell)
+
+
+def _decline(swept: Swept) -> str:
+    short, long = swept.grid(SHORT), swept.grid(LONG)
+    fall = 1 - long["tps_tok_per_s"] / short["tps_tok_per_s"]
+    error = math.hypot(_half_width_rel(short), _half_width_rel(long))
+    return (
+        f"At {LONG_INPUT_TOK:,} input tokens 4 requests are in flight; all other cells have 40, of which 32 run. From "
+        f"{SHORT.removeprefix('fixed:')} to {LONG.removeprefix('fixed:')} TPS falls by {fall:.1%} ± {error:.1%} "
+        "(95%, random).\n"
+    )
+
+
+def _refit_text(swept: Swept) -> str:
+    left_out, halves = _left_out(swept), _halves(swept.rows)
+    beyond = fit_tps(swept.rows, swept.refit["selected"], cap=False)
+    far = [_row_of(swept, swept.long_output), _row_of(swept, swept.long_input)]
+    counts = [
+        f"{_covered(held)} of {len(held)} lie in their {LEVEL:.0%} intervals {how} (at least {_fewest(len(held))} "
+        "where the nominal rate holds, at 2.5%)"
+        for held, how in ((left_out, "left out one at a time"), (halves, "predicted from the other half"))
+    ]
+    return "\n".join(
+        [
+            f"`harness refit` takes the {len(swept.rows)} valid or suspect cells of the grid and chooses the form "
+            f"`{swept.refit['selected']}`. Mean absolute error of left-out cells, the choice of the form included: "
+            f"{swept.refit['nested']['loo_mape']:.1%}. Cells: {counts[0]}; {counts[1]}. Predictions from shared cells "
+            "are correlated, so these counts vary more than independent ones.\n",
+            _held_out([*zip(left_out, halves, strict=True)]),
+            "Beyond the grid, from all of its cells (extrapolated, not counted; the last at another concurrency):\n",
+            table(
+                ("cell", "measured TPS", "predicted", "90% interval", "inside"),
+                [_prediction(predict_held_out(beyond, row)) for row in far],
+            ),
+        ]
+    )
+
+
+def _row_of(swept: Swept, cell: Line) -> TpsRow:
+    first = swept.rows[0]
+    lengths = (round(cell["mean_input_tok"]), round(cell["mean_output_tok"]))
+    return TpsRow(first.model, first.gpus, first.quantization, cell["tps_tok_per_s"], *lengths, first.source)
+
+
+def _held_out(pairs: Sequence[tuple[HeldOut, HeldOut]]) -> str:
+    by_row = {(one.row.input_tok, one.row.output_tok): one for _, one in pairs}
+    head = (
+        "cell",
+        "measured TPS",
+        "left out",
+        "90% interval",
+        "inside",
+        "from the other half",
+        "90% interval",
+        "inside",
+    )
+    rows = []
+    for one, _ in pairs:
+        other = by_row[one.row.input_tok, one.row.output_tok]
+        rows.append((*_prediction(one), *_prediction(other)[2:]))
+    return table(head, rows)
+
+
+def _prediction(held: HeldOut) -> tuple[str, ...]:
+    row, low, high = held.row, held.low_tok_per_s, held.high_tok_per_s
+    return (
+        f"{row.input_tok}x{row.output_tok}",
+        f"{row.tps_tok_per_s:,.0f}",
+        f"{held.predicted_tok_per_s:,.0f} ({held.form})",
+        "unknown" if low is None or high is None else f"{low:,.0f} to {high:,.0f}",
+        {True: "yes", False: "no", None: "unknown"}[held.covered],
+    )
+
+
+def _figure(ladder: Line) -> Figure:
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    tps, joules = figure.subplots(2, 1, sharex=True)
+    cells = ladder["cells"]
+    flying = [cell["concurrency"] for cell in cells]
+    tps.plot(flying, [cell["tps_tok_per_s"] for cell in cells], "o-", color=COLOURS[0])
+    tps.axvline(ladder["knee"]["concurrency"], color=COLOURS[6], linestyle="--", linewidth=1, label="knee")
+    half = [cell["joules_per_tok"] * _half_width_rel(cell) for cell in cells]
+    joules.errorbar(flying, [cell["joules_per_tok"] for cell in cells], half, fmt="s-", color=COLOURS[1], capsize=3)
+    tps.set(ylabel="output tokens per second", ylim=(0, None))
+    joules.set(ylabel="J/token (simulated)", xlabel="requests in flight", ylim=(0, None))
+    joules.set_xscale("log", base=2)
+    joules.set_xticks(flying, [str(count) for count in flying])
+    tps.set_title(f"{ladder['workload']}; 2-core CPU, vLLM CPU build, simulated power", fontsize="small")
+    tps.legend(fontsize="small")
+    return figure
