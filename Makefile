@@ -3,6 +3,7 @@
 # make check    static checks: lint, format, types, import rules
 # make bench    what is timed: speed and memory against their limits
 # make soak     long studies, such as the coverage of the intervals (docs/coverage.md)
+# make docs     write the pages of docs/ that are made from the code
 # make lock     resolve the pinned versions in locks/ anew
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STACK := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup stress test check bench soak format lock clean
+.PHONY: setup stress test check bench soak docs format lock clean
 
 setup: $(VENV)/.ready-$(STACK)
 
@@ -46,6 +47,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -o python_files='soak_*.py' tests/soak
+
+docs: setup
+	$(BIN)/python -m tests.docs.generate
 
 format: setup
 	$(BIN)/ruff check --fix .
