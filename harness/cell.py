@@ -14,9 +14,9 @@ from estimator.lengths import LengthDistribution
 from harness.analysis.devices import AFTER, BEFORE
 from harness.analysis.run import look_at_window
 from harness.analysis.steady import look_lengths_s
-from harness.course import Hold
 from harness.errors import ServerError
 from harness.instruments import Instruments
+from harness.live.course import Hold
 from harness.load.arrival import CLOSED, Arrival
 from harness.load.health import TickRow
 from harness.load.processes import Load, LoadSpec, make_load
@@ -177,12 +177,3 @@ async def hold(bench: Bench, loop: Load, seconds: float) -> None:
                 why="the engine may have died while the API still answers",
                 fix="read the server's log",
             )
-
-
-async def hold_idle(seconds: float, *checks: Callable[[], None]) -> None:
-    """Let time pass without load, doing ``checks`` each second: that servers and sensor live."""
-    end_s = time.monotonic() + seconds
-    while (left_s := end_s - time.monotonic()) > 0:
-        await asyncio.sleep(min(_LOOK_S, left_s))
-        for check in checks:
-            check()

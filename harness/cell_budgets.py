@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from harness.budget import Need, granted, mean_request_s, scatter_of, shortest_window_s, tps_of
+from harness.cell_plan import CellPlan
 from harness.console.budget import budget_lines
-from harness.job import CellPlan, Job
+from harness.job import Job
 from harness.plan import Timing
 from harness.server.monitor import SCRAPE_PERIOD_S
 from results.schema import StoredPrediction

@@ -7,9 +7,10 @@ in the plan.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -125,6 +126,16 @@ def _explain(item: Mapping[str, Any]) -> str:
     return f"{key} = {item['input']!r}: {item['msg']}"
 
 
+def refuse_user(urls: Sequence[str]) -> None:
+    """Raise ``ConfigError`` if the address of a server holds a user or a password."""
+    if any("@" in urlsplit(url).netloc for url in urls):
+        raise ConfigError(
+            "url holds a user or a password",
+            why="addresses of servers are stored in run folders and told in the metrics, which are meant to be shared",
+            fix="give http://HOST:PORT of a server on this node or of a tunnel to it",
+        )
+
+
 def _check_together(config: StressConfig) -> None:
     if isinstance(config.concurrency, int) and config.concurrency < 1:
         raise ConfigError(f"concurrency = {config.concurrency}: at least one request must be in flight")
@@ -134,6 +145,7 @@ def _check_together(config: StressConfig) -> None:
             why="the next step of a task is due when the one before has ended",
             fix="leave --arrival out",
         )
+    refuse_user(config.url)
     launch_only = {
         "model": config.model,
         "tensor_parallel": config.tensor_parallel,

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import MeasurementError, StoreError
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.load.health import TickRow
 from harness.load.request import RequestRow
 from harness.pace import Pace

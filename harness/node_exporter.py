@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
+from harness.config import refuse_user
 from harness.errors import ConfigError, NodeError
-from harness.exporter import MetricsServer
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.metrics.collectors import NodeCollector, NodeModel, Pue, without_user
+from harness.metrics.exporter import MetricsServer
 from harness.power.base import GPU_LOST, PowerSource
 from harness.power.nvml import nvml_unavailable_reason, open_nvml
 from harness.power.nvml_sampler import sampler_for
@@ -52,17 +53,19 @@ async def run_exporter(options: ExporterOptions, say: Say) -> None:
 
     Raises ``ConfigError`` or ``NodeError`` for what cannot be begun, and what ended the sampling of a sensor.
     """
+    refuse_user(options.urls)
     live = LiveState()
     with ExitStack() as stack:
         sources = _open_sources(options, live, stack)
         node = _node_model(options, sources)
         pue = None if options.pue is None else Pue(options.pue, "measured")
-        metrics = MetricsServer(NodeCollector(live, options.urls, node, pue), options.metrics_address)
+        collector = NodeCollector(live, options.urls, node, pue)
+        metrics = MetricsServer(collector, options.metrics_address)
         stack.callback(metrics.close)
         samplers = [
             stack.enter_context(sampler_for(source, live.power_read, period_s=_period_s(source))) for source in sources
         ]
-        monitor = ServerMonitor(options.urls, live.servers_scraped, SCRAPE_PERIOD_S)
+        monitor = ServerMonitor(options.urls, collector.servers_scraped, SCRAPE_PERIOD_S)
         stack.callback(monitor.stop)
         monitor.start()
         for line in (f"metrics: {metrics.url}", *_what_is_exported(sources, node)):

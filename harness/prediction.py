@@ -103,7 +103,7 @@ def tps_rows(model: str, gpus: int, cells: tuple[CellResult, ...], source: str) 
             quantization="as served",
             tps_tok_per_s=cell.tps_tok_per_s,
             input_tok=round(cell.mean_input_tok),
-            output_tok=round(cell.mean_output_tok),
+            output_tok=round(cell.served_output_tok),
             source=source,
         )
         for cell in cells

@@ -20,7 +20,7 @@ from harness.analysis.run import analyse_run, open_run, power_model
 from harness.analysis.saturation import SearchResult
 from harness.errors import ConfigError, StoreError
 from harness.job import Say, Watch, unwatched
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.manifest import create_group_folder
 from harness.plan import Plan
 from harness.stress import Settled, folder_name, run_stress

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.plan import Plan
 from harness.power.base import PowerSource
 from harness.power.combined import Combined, Meter

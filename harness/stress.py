@@ -10,25 +10,15 @@ from harness.analysis.run import analyse_run
 from harness.analysis.saturation import SearchResult
 from harness.cell import run_cell
 from harness.cell_budgets import cell_budgets
-from harness.course import Course
-from harness.job import (
-    CellPlan,
-    Job,
-    Say,
-    Watch,
-    fit_to_context,
-    given_concurrency,
-    measure_cell,
-    measure_idle,
-    plan_cell,
-    run_job,
-    unwatched,
-)
-from harness.live import LiveState
+from harness.cell_plan import CellPlan, fit_to_context, given_concurrency, measure_cell, plan_cell
+from harness.idle import measure_loaded_idle
+from harness.job import Job, Say, Watch, run_job, unwatched
+from harness.live.course import Course
+from harness.live.programme import stress_steps
+from harness.live.state import LiveState
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.prediction import calibrated_source, calibration_lengths, find_tps_source, make_prediction
-from harness.programme import stress_steps
 from results.schema import CellResult, RunResult, StoredPrediction
 from results.store import RunWriter, sha256_of
 from workloads.spec import load_workload
@@ -71,7 +61,7 @@ async def run_stress(
 
 
 async def _measure(job: Job, visits: Visits, settled: Settled | None, began_s: float) -> None:
-    await measure_idle(job)
+    await measure_loaded_idle(job.bench, job.plan.timing.idle_s, job.say)
     if settled is None:
         cells = {name: await plan_cell(job, name, "compared", job.plan.workload, x) for name, x in job.plan.cells}
         prediction = await _predict(job, cells)

@@ -16,28 +16,18 @@ from harness.analysis.differences import differences
 from harness.analysis.run import analyse_run, open_run
 from harness.analysis.saturation import next_step, rung_of
 from harness.cell_budgets import cell_need
+from harness.cell_plan import CellPlan, fit_to_context, given_concurrency, measure_cell, plan_cell
 from harness.console.budget import budget_lines
-from harness.course import Course
 from harness.errors import ConfigError
-from harness.job import (
-    CellPlan,
-    Job,
-    Say,
-    Watch,
-    fit_to_context,
-    given_concurrency,
-    measure_cell,
-    measure_idle,
-    plan_cell,
-    run_job,
-    unwatched,
-)
-from harness.live import LiveState
+from harness.idle import measure_loaded_idle
+from harness.job import Job, Say, Watch, run_job, unwatched
+from harness.live.course import Course
+from harness.live.programme import sweep_steps
+from harness.live.state import LiveState
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.power.base import PowerSource
 from harness.prediction import find_tps_source, make_prediction
-from harness.programme import sweep_steps
 from harness.studies.sweeps import SWEEP_FILE, is_sweep, sweep_document
 from harness.sweep_config import SweepConfig, refuse
 from results.schema import CellResult, Manifest, StoredPrediction
@@ -129,7 +119,7 @@ async def _measure(job: Job, sweep: Sweep) -> None:
         job.run.event("resumed", finished=[cell.name for cell in sweep.done])
         job.say(f"resumed: {len(sweep.done)} finished cell(s) are kept")
     if "idle_end" not in {event["event"] for event in RunReader(job.run.folder).events()}:
-        await measure_idle(job)
+        await measure_loaded_idle(job.bench, job.plan.timing.idle_s, job.say)
     grid = _fitting(job, sweep)
     if not RunReader(job.run.folder).has("prediction.json"):
         _predict(job, grid)

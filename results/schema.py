@@ -20,6 +20,9 @@ SensorBoundary = Literal["gpu", "node", "cpu_dram"]
 """What a sensor covers; ``cpu_dram`` is part of a node and never added to one."""
 
 Verdict = Literal["valid", "suspect", "invalid"]
+LENGTHS_AS_SERVED = "lengths_as_served"
+"""Reason code: the server chose the lengths of its answers, and Wh/query is of those."""
+JOULES_PER_WH = 3600.0
 ChangeUnit = Literal["of_mean", "of_capacity"]
 WindowEnd = Literal["precision_reached", "budget_spent"]
 Status = Literal["running", "complete", "partial", "failed"]
@@ -31,6 +34,12 @@ class Document(BaseModel):
     """Base of everything stored: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NamedDocument(Document):
+    """A document that names its schema, and stands in a file of its own."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class TaskDefinition(Document):
@@ -264,6 +273,13 @@ class CellResult(Document):
     verdict: Verdict
     reasons: tuple[str, ...]
 
+    @property
+    def served_output_tok(self) -> float:
+        """Return the mean output that Wh/query is of: as asked for, or as served where the server chose it."""
+        if LENGTHS_AS_SERVED not in self.reasons or not self.wh_per_query or not self.joules_per_tok:
+            return self.mean_output_tok
+        return self.wh_per_query.mean_without_pue * JOULES_PER_WH / self.joules_per_tok
+
 
 class MeterReading(Document):
     """What a meter says over a window, beside the node model where the meter covers the node."""
@@ -334,7 +350,7 @@ class IdleResult(Document):
     reasons: tuple[str, ...]
 
 
-class RunResult(Document):
+class RunResult(NamedDocument):
     """The one document that ``stress`` and ``compare`` print."""
 
     schema_: Literal["inference-energy/result/1"] = Field(RESULT_SCHEMA, alias="schema")
@@ -345,8 +361,6 @@ class RunResult(Document):
     cells: tuple[CellResult, ...]
     calibration_cells: tuple[CellResult, ...]
     energy_ratio: EnergyRatio | None
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as plain JSON values."""
@@ -396,7 +410,7 @@ class ServerDescription(Document):
     prefix_caching: bool | None = Field(None, description="as the server says on /metrics; null where it does not")
 
 
-class Manifest(Document):
+class Manifest(NamedDocument):
     """Everything that identifies a run."""
 
     schema_: Literal["inference-energy/manifest/1"] = Field(MANIFEST_SCHEMA, alias="schema")
@@ -425,10 +439,8 @@ class Manifest(Document):
     context_tok: int | None = None
     labels: tuple[str, ...] = ()
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-
-class StoredPrediction(Document):
+class StoredPrediction(NamedDocument):
     """The prediction as stored before the first compared cell. It never changes."""
 
     schema_: Literal["inference-energy/prediction/1"] = Field(PREDICTION_SCHEMA, alias="schema")
@@ -438,5 +450,3 @@ class StoredPrediction(Document):
     preset: str | None = None
     tps_model: dict[str, Any] | None = None
     cells: dict[str, dict[str, Any]] = Field({}, description="by cell name: the predicted mean and all its inputs")
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -175,11 +175,14 @@ PANELS: tuple[Panel | Row, ...] = (
     Row("Watts"),
     Panel(
         "Power by boundary, against 0.4, 0.7 and 0.9 of the node's P_max", "watt",
-        "gpu: all GPUs in use. node_modelled: lifted by the node profile. node: metered. Eq. 1 takes a node to draw "
-        "0.4 to 0.9 of P_max; dashed lines are those shares of the profile's P_max.",
+        "gpu: all GPUs in use, nothing while one of them does not answer. node_modelled: lifted by the node profile. "
+        "node: metered. Eq. 1 takes a node to draw 0.4 to 0.9 of P_max; dashed lines are those shares of the profile's "
+        "P_max.",
         (
             Query(
-                f"sum by (instance, source, boundary) (harness_power_watts{{{HARNESS}}})", f"{OF} ({{{{instance}}}})"
+                f"sum by (instance, source, boundary) (harness_power_watts{{{HARNESS}}}) "
+                f"unless on (instance, source, boundary) (harness_device_up{{{HARNESS}}} == 0)",
+                f"{OF} ({{{{instance}}}})",
             ),
             Query(
                 f"sum by (instance, source, boundary) (harness_node_power_watts{{{HARNESS}}})",

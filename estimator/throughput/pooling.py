@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -39,7 +38,7 @@ import numpy.typing as npt
 from estimator.throughput import shapes
 from estimator.throughput.fit import EXACT_SD_LOG, InsufficientRowsError, RowFit, excess_variance, fit_rows
 from estimator.throughput.forms import FORMS, FormName
-from estimator.throughput.s1 import TpsRow, load_s1, s1_models
+from estimator.throughput.s1 import TpsRow
 from estimator.throughput.selection import LEVEL
 from estimator.throughput.tps import TpsModel
 
@@ -70,6 +69,29 @@ class Population:
     residual_dof: int
     lengths: FloatArray
     """(input, output) tokens of all rows behind it, shape ``(n, 2)``."""
+
+    def tps_model(
+        self, name: str, theta: FloatArray, cov: FloatArray, sd: float, dof: float, n_rows: int, gpus: int,
+        lengths: FloatArray, source: str, notes: tuple[str, ...],
+    ) -> TpsModel:  # fmt: skip
+        """Return the throughput model with this level and shape ``theta``, valid over the range of ``lengths``."""
+        jacobian = shapes.jacobian(self.form, theta)
+        low, high = lengths.min(axis=0), lengths.max(axis=0)
+        return TpsModel(
+            model=name,
+            form=self.form,
+            coef=tuple(shapes.coef_of(self.form, theta).tolist()),
+            cov=tuple(tuple(row) for row in (jacobian @ cov @ jacobian.T).tolist()),
+            residual_sd_log=sd,
+            dof=dof,
+            cap_tok_per_s=None,
+            n_rows=n_rows,
+            gpus=gpus,
+            input_range_tok=(int(low[0]), int(high[0])),
+            output_range_tok=(int(low[1]), int(high[1])),
+            source=source,
+            notes=notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,7 @@ def population(groups: Iterable[Sequence[TpsRow]], form: FormName) -> Population
     cannot be pooled.
 
     >>> three = ("Llama 3.1 405B", "Llama 3.1 70B", "Mixtral 8x22B")
+    >>> from estimator.throughput.s1 import load_s1
     >>> rows = [row for row in load_s1() if "tensorRT" in row.source]
     >>> common = population(group_by_model(rows).values(), "roofline")
     >>> common.models == three, np.exp(common.shape_mean[0]).round(2)
@@ -147,6 +170,7 @@ def fit_pooled(rows: Sequence[TpsRow], common: Population) -> TpsModel:
     The range of validity is that of the population and the rows together. Raises InsufficientRowsError without rows,
     and ValueError where the population includes the model or the rows mix models or node sizes.
 
+    >>> from estimator.throughput.s1 import load_s1
     >>> rows = [row for row in load_s1() if "tensorRT" in row.source]
     >>> common = population(group_by_model(rows).values(), "roofline")
     >>> model = fit_pooled([row for row in rows if row.model == "DeepSeek-R1"], common)
@@ -170,8 +194,8 @@ def fit_pooled(rows: Sequence[TpsRow], common: Population) -> TpsModel:
     dof = _effective_dof(common, theta, cov, sd, common.residual_dof if own is None else own.dof)
     dof = min(dof, len(rows) - 1) if birge > 1 else dof
     model = rows[0]
-    return _model(
-        model.model, common, theta, cov, sd, dof, len(rows), model.gpus, np.concatenate([lengths, common.lengths]),
+    return common.tps_model(
+        model.model, theta, cov, sd, dof, len(rows), model.gpus, np.concatenate([lengths, common.lengths]),
         "; ".join(dict.fromkeys(row.source for row in rows)), _pooled_notes(common, rows, own is None, birge),
     )  # fmt: skip
 
@@ -209,67 +233,6 @@ def _model_out(rows: Sequence[TpsRow], common: Population, n_given: int) -> Mode
         float(np.sqrt(np.mean(log**2))),
         covered,
     )
-
-
-def population_model(weight_gb: float, gpus: int) -> TpsModel:
-    """Return a throughput model of a model without any row, from the size of its weights in GB alone.
-
-    The log TPS per GPU at the population's middle lengths is a straight line in the log of the weights, over the
-    five models of Supplemental I (H100 or H200 nodes, TensorRT-LLM, FP8: one byte a parameter); its error is the
-    scatter about that line, Student-t with 3 degrees of freedom. The shape is the population's. TPS is taken as
-    proportional to GPUs. All parameters count, not the activated ones alone: they take the memory that a batch needs,
-    and predict the left-out model of the five better. This is an extrapolation, and its interval spans an order of
-    magnitude. With any one of the five left out, the interval from the other four holds it, twice barely; five of five
-    says no more than that the coverage is above 0.47 (one-sided 97.5%). Raises ValueError for a size or GPU count that
-    is not positive.
-
-    >>> low, high = population_model(70, gpus=8).interval_tok_per_s(500, 2000)
-    >>> bool(5 < high / low < 50)
-    True
-    """
-    if not (0 < weight_gb < np.inf and gpus >= 1):
-        raise ValueError(f"need a positive size and GPU count, not {weight_gb} GB on {gpus} GPU(s)")
-    common, reference, size, level = _levels_per_gpu()
-    design = np.column_stack([np.ones_like(size), size])
-    (intercept, slope), squares, *_ = np.linalg.lstsq(design, level, rcond=None)
-    dof, x = size.size - 2, np.log(weight_gb)
-    spread = float(np.sum((size - size.mean()) ** 2))
-    level_variance = float(squares[0]) / dof * (1 + 1 / size.size + (x - size.mean()) ** 2 / spread)
-    theta = np.concatenate([[0.0], common.shape_mean])
-    at_reference = shapes.gradient(common.form, theta, reference)[0]
-    theta[0] = intercept + slope * x + np.log(gpus) - shapes.log_tps(common.form, theta, reference)[0]
-    to_theta = np.eye(theta.size)
-    to_theta[0, 1:] = -at_reference[1:]
-    cov = to_theta @ np.diag([level_variance, *common.shape_sd**2]) @ to_theta.T
-    notes = (
-        f"no row of this model: extrapolated from {size.size} models of Supplemental I (one generation of hardware, "
-        f"one engine, FP8) by {weight_gb:g} GB of weights and {gpus} GPU(s)",
-        f"TPS per GPU goes as the weights to the power {slope:.2f}, with a scatter of "
-        f"{float(np.sqrt(squares[0] / dof)):.2f} in log TPS over models and {dof} degrees of freedom",
-    )
-    name = f"population at {weight_gb:g} GB of weights"
-    n_rows = len(load_s1())
-    return _model(
-        name, common, theta, cov, common.residual_sd_log, dof, n_rows, gpus, common.lengths, "Supplemental I", notes
-    )
-
-
-@cache
-def _levels_per_gpu() -> tuple[Population, FloatArray, FloatArray, FloatArray]:
-    """Return the population of S.I, its middle lengths, and each model's log size and log TPS per GPU there."""
-    groups = group_by_model(load_s1())
-    one_engine = group_by_model(row for row in load_s1() if "tensorRT" in row.source)
-    common = population(one_engine.values(), "roofline")
-    reference = np.exp(np.log(common.lengths).mean(axis=0))[None, :]
-    size, level = [], []
-    for known in s1_models():
-        many = known.model in common.models
-        own = one_engine[known.model] if many else groups[known.model]
-        prior = population([rows for rows in one_engine.values() if rows[0].model != known.model], "roofline")
-        model = fit_pooled(own, prior)
-        size.append(np.log(known.total_params_billions))
-        level.append(float(np.log(model.predict_tok_per_s(*reference[0]))) - np.log(model.gpus))
-    return common, reference, np.array(size), np.array(level)
 
 
 def _shape_and_variance(fit: RowFit) -> tuple[FloatArray, FloatArray]:
@@ -344,26 +307,3 @@ def _pooled_notes(common: Population, rows: Sequence[TpsRow], borrowed: bool, bi
             f"{birge:.3g} (Birge), and the degrees of freedom are at most {len(rows) - 1}"
         )
     return tuple(notes)
-
-
-def _model(
-    name: str, common: Population, theta: FloatArray, cov: FloatArray, sd: float, dof: float, n_rows: int, gpus: int,
-    lengths: FloatArray, source: str, notes: tuple[str, ...],
-) -> TpsModel:  # fmt: skip
-    jacobian = shapes.jacobian(common.form, theta)
-    low, high = lengths.min(axis=0), lengths.max(axis=0)
-    return TpsModel(
-        model=name,
-        form=common.form,
-        coef=tuple(shapes.coef_of(common.form, theta).tolist()),
-        cov=tuple(tuple(row) for row in (jacobian @ cov @ jacobian.T).tolist()),
-        residual_sd_log=sd,
-        dof=dof,
-        cap_tok_per_s=None,
-        n_rows=n_rows,
-        gpus=gpus,
-        input_range_tok=(int(low[0]), int(high[0])),
-        output_range_tok=(int(low[1]), int(high[1])),
-        source=source,
-        notes=notes,
-    )

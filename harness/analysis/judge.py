@@ -14,7 +14,6 @@ NO_TOKENS = "no_tokens"
 NO_WINDOW = "no_window"
 TOO_MANY_ERRORS = "too_many_errors"
 LENGTHS_NOT_FORCED = "lengths_not_forced"
-LENGTHS_AS_SERVED = "lengths_as_served"
 USAGE_INCOMPLETE = "usage_incomplete"
 TOKEN_COUNT_MISMATCH = "token_count_mismatch"  # noqa: S105 - a reason code
 INTERRUPTED = "interrupted"

@@ -63,6 +63,11 @@ class PowerModel:
         return choose_node_meter(self.meters) if self.boundary == "node" else None
 
     @property
+    def source_name(self) -> str:
+        """Return what the watts at the run's boundary come from."""
+        return self.source.name if self.meter is None else self.meter.name
+
+    @property
     def gain_rel_u(self) -> float | None:
         """Return what is unknown of the gain of the sensors behind the watts, as far as no node model holds it."""
         if self.boundary == "node":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isclose
 
 from estimator.paired import Z_95, Interval, common_ratio_rel_u, energy_exponent, metered_ratio_rel_u, paired_ratio
 from estimator.uncertainty import combine_relative
@@ -15,6 +16,9 @@ Pair = tuple[CellResult, CellResult]
 
 EDGES = ("clock_edges", "token_count")
 """Parts of the uncertainty that every cell has by itself, beside the random one."""
+
+SAME_LENGTH_REL = 0.01
+"""Lengths closer than this have no exponent: a server that ends its answers itself may give both alike."""
 
 
 def pairs_of(cells: Sequence[CellResult]) -> list[Pair]:
@@ -44,8 +48,9 @@ def energy_ratio(runs: Sequence[Sequence[CellResult]], model: PowerModel) -> Ene
         energies = [[_energies(pair) for pair in run] for run in pairs]
         common = common_rel_u(flat[0], model.boundary, model.node, model.gain_rel_u)
         ratio = paired_ratio(energies, combined_window_rel_u(flat[0]), common)
-        if multiplied.mean_output_tok != plain.mean_output_tok:
-            exponent = energy_exponent(ratio, multiplied.mean_output_tok / plain.mean_output_tok)
+        longer = multiplied.served_output_tok / plain.served_output_tok
+        if not isclose(longer, 1, rel_tol=SAME_LENGTH_REL):
+            exponent = energy_exponent(ratio, longer)
     return EnergyRatio(
         multiplier=multiplied.multiplier,
         measured=ratio.value if ratio else None,

@@ -185,14 +185,19 @@ def _look(record: Record, rule: Rule, end: int, ended: WindowEnd) -> Window:
 
 
 def _stretch(record: Record, rule: Rule, first: int, last: int) -> Stretch:
-    edges_s = record.t_s[first : last + 1]
-    seconds = np.diff(edges_s)
-    tokens = np.diff(record.tokens[first : last + 1])
-    kv = None if record.kv_usage is None else record.kv_usage[first : last + 1]
+    """Return what happened between evenly spaced times, as many as there were scrapes.
+
+    Scrapes come late when the machine is busy, and then two come close together: rates between them would be noise.
+    """
+    scraped = slice(first, last + 1)
+    at_s = record.t_s[scraped]
+    edges_s = np.linspace(at_s[0], at_s[-1], at_s.size)
+    tokens = np.diff(np.interp(edges_s, at_s, record.tokens[scraped]))
+    kv = None if record.kv_usage is None else np.interp(edges_s, at_s, record.kv_usage[scraped])
     total = float(tokens.sum())
     request = max(1.0, rule.request_tok / total * tokens.size) if total > 0 else 1.0
     kv_usage = None if kv is None else (kv[1:] + kv[:-1]) / 2
-    return Stretch(seconds, tokens, record.interval_joules(edges_s), kv_usage, request)
+    return Stretch(np.diff(edges_s), tokens, record.interval_joules(edges_s), kv_usage, request)
 
 
 def _too_little(seen: Stretch, stretch: Stretch, rule: Rule, autocorrelation: float) -> list[str]:

@@ -29,8 +29,9 @@ def throughput(log: CellLog, window: Window, token_rel_u: float) -> Throughput |
     Its random error is that of batch means over the batches of J/token, Student-t: each is at least a mean request
     and five integrated autocorrelation times of throughput, power and J/token.
     """
-    t_s, tokens = sum_over_servers(log.server, "generation_tok")
-    seconds, new_tok = (np.diff(values[window.first : window.last + 1]) for values in (t_s, tokens))
+    t_s, tokens = (values[window.first : window.last + 1] for values in sum_over_servers(log.server, "generation_tok"))
+    edges_s = np.linspace(t_s[0], t_s[-1], t_s.size)
+    seconds, new_tok = np.diff(edges_s), np.diff(np.interp(edges_s, t_s, tokens))
     if new_tok.sum() <= 0:
         return None
     rate = batch_means_ratio(new_tok, seconds, min(batches_of(window), new_tok.size))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from harness.commands.options import JsonFlag, print_json
 
 
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder that run folders would go to. Default: that of harness stress."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Say what this node can measure, what it cannot and why, and how to mend it. Nothing is changed.
 
     The exit code is 0 if harness stress can run here, if need be with an option that is named, and 3 if it cannot.
@@ -18,7 +27,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     from harness.errors import NodeError
 
     with looking():
-        document = examine(Node())
+        document = examine(Node() if out is None else Node(out=out))
     if as_json:
         print_json(document)
     else:

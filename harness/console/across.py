@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.console.terminal import stdout_console
+from harness.console.words import number
 
 SETS = {
     "largest_tps": "the largest TPS of each ladder",
@@ -28,16 +29,16 @@ def print_agreement(document: Mapping[str, Any]) -> None:
             _print_tally(console, name, summary[key])
     _print_smallest_cap(console, document["energy_at_smallest_cap"])
     groups = sorted({ladder["group"] for ladder in document["ladders"]})
-    for number, group in enumerate(groups, start=1):
-        console.print(f"group {number}: {group}")
+    for place, group in enumerate(groups, start=1):
+        console.print(f"group {place}: {group}")
     console.print(_ladder_table(document["ladders"], groups))
     left_out = [cell for cell in document["cells"] if cell["left_out"]]
     for cell in left_out:
         console.print(f"left out: {cell['cell']}: {cell['left_out']}")
     assumed = document["assumed_input_tok"]
     console.print(f"input lengths that are not published are taken as {assumed} tok; --json has every cell and note")
-    for number, rule in enumerate(document["rules"], start=1):
-        console.print(f"[{number}] {rule}", soft_wrap=True)
+    for place, rule in enumerate(document["rules"], start=1):
+        console.print(f"[{place}] {rule}", soft_wrap=True)
 
 
 def _print_tally(console: Console, name: str, tally: Mapping[str, Any]) -> None:
@@ -91,13 +92,13 @@ def _ladder_table(ladders: list[Mapping[str, Any]], groups: list[str]) -> Table:
         table.add_row(
             str(groups.index(ladder["group"]) + 1),
             ladder["task"],
-            _number(ladder["concurrency_cap"], "d"),
+            number(ladder["concurrency_cap"], "d"),
             ladder["saturation"],
-            _number(ladder["tps_tok_per_s"], ",.0f"),
-            _number(ladder["gpu_power_share_of_limit"], ".2f"),
-            *(_number(terms[term], "+.2f") for term in ("power", "tps", "length", "total")),
+            number(ladder["tps_tok_per_s"], ",.0f"),
+            number(ladder["gpu_power_share_of_limit"], ".2f"),
+            *(number(terms[term], "+.2f") for term in ("power", "tps", "length", "total")),
             {True: "inside", False: "outside", None: "n/a"}[ladder["inside_p5_p95"]],
-            _number(ladder["smallest_cap_over_saturation"], ".2f"),
+            number(ladder["smallest_cap_over_saturation"], ".2f"),
         )
     return table
 
@@ -122,7 +123,3 @@ def _proportion(figures: Mapping[str, Any]) -> str:
         f"{figures['k']} of {figures['n']} groups (exact {figures['level']:.0%} interval {figures['low']:.0%} to "
         f"{figures['high']:.0%})"
     )
-
-
-def _number(value: float | None, form: str) -> str:
-    return "n/a" if value is None else format(value, form)

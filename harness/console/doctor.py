@@ -53,6 +53,8 @@ def print_examination(document: Mapping[str, Any], console: Console | None = Non
         f"{counts['ok']} ok, {counts['limits']} limit the figures or the run, {counts['missing']} missing, "
         f"{counts['unknown']} unknown. Lines that begin with $ are commands; none of them was run."
     )
+    if any(finding["fix"] for finding in document["findings"]):
+        console.print("Some of them change or restart the node for everyone on it: ask whoever runs it before you do.")
 
 
 def _print_summary(document: Mapping[str, Any], console: Console) -> None:

@@ -7,7 +7,7 @@ from math import ceil, log
 
 from rich.text import Text
 
-from harness.course import Span
+from harness.live.course import Span
 
 LABEL_WIDTH = 10
 _SPARKS = "▁▂▃▄▅▆▇█"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.console.live_view import LiveView
 from harness.console.snapshot import Facts, take
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.server.monitor import SCRAPE_PERIOD_S
 
 FRAMES_PER_S = 1 / SCRAPE_PERIOD_S

@@ -23,9 +23,9 @@ from harness.console.drawing import (
     rule,
     sparkline,
 )
-from harness.console.snapshot import Gpu, Snapshot
-from harness.course import Look
-from harness.trail import CLIENT_S, TRAIL_S
+from harness.console.snapshot import MEAN_S, Gpu, Snapshot
+from harness.live.course import Look
+from harness.live.trail import CLIENT_S, TRAIL_S
 
 WIDE = 110
 _MARKS = {"done": ("✓", "green"), "now": ("▶", "bold cyan"), "to_come": ("·", "dim"), "left_out": ("–", "dim")}
@@ -66,8 +66,17 @@ def _head(shot: Snapshot, width: int) -> Iterator[Text]:
     if shot.repeat:
         name.append(f" · repeat {shot.repeat[0]} of {shot.repeat[1]}", "bold")
     yield both_ends(name, Text(clock(shot.elapsed_s), "bold"), width)
-    if shot.simulated:
-        yield Text("SIMULATED POWER: no watt and no joule here is measured".center(width), _SIMULATED)
+    if shot.simulated_gpus:
+        yield Text(_simulated(shot).center(width), _SIMULATED)
+
+
+def _simulated(shot: Snapshot) -> str:
+    """Say in the space of a narrow terminal what is simulated and, where a meter is read, what is not."""
+    if not shot.meters:
+        return "SIMULATED POWER: no watt and no joule here is measured"
+    if shot.simulated_joules:
+        return f"SIMULATED GPU POWER and joules; metered: {shot.meter_names} watts alone"
+    return f"SIMULATED GPU POWER; metered: {shot.meter_names}, with J/token and Wh"
 
 
 def _course(shot: Snapshot, width: int) -> Iterator[Text]:
@@ -129,7 +138,10 @@ def _server(shot: Snapshot, width: int) -> Text:
 
 def _tps(shot: Snapshot, width: int) -> Text:
     if shot.tps is None:
-        return Text("unknown: no token counter from every server" if shot.model else "none yet", "dim")
+        if not shot.model:
+            return Text("none yet", "dim")
+        begun = f"not known yet: a server began, or began again, within the last {MEAN_S:g} s"
+        return Text(begun if shot.tokens_told else "unknown: no token counter from every server", "dim")
     rate, span_s = shot.tps
     row = Text.assemble((f"{rate:,.0f}", "bold green"), f" tok/s over {span_s:.0f} s  ")
     rates = shot.rates[-max(0, min(len(shot.rates), width - row.cell_len - 12)) :]
@@ -139,7 +151,10 @@ def _tps(shot: Snapshot, width: int) -> Text:
 
 
 def _source(shot: Snapshot) -> str:
-    name = "SIMULATED" if shot.simulated else shot.facts.power
+    if shot.facts.boundary == "node":
+        meters = dict.fromkeys(source for source, boundary, _ in shot.meters if boundary == "node")
+        return f"source {', '.join(meters) or 'the node meter'}, boundary node"
+    name = "SIMULATED" if shot.simulated_joules else shot.facts.power
     return f"source {name}, boundary {shot.facts.boundary}"
 
 
@@ -156,7 +171,7 @@ def _watts(shot: Snapshot, width: int) -> Text:
     row = Text.assemble("GPUs ", (number(gpu_w, ",.1f"), "bold"), " W")
     if facts.profile is not None:
         row.append("  node ").append(number(shot.node_watts, ",.1f"), "bold").append(" W")
-    row.append(" [").append(facts.power, "bold yellow" if shot.simulated else "")
+    row.append(" [").append(facts.power, "bold yellow" if shot.simulated_gpus else "")
     if facts.profile is not None:
         row.append(f"; node by model {facts.profile.name}" if width >= WIDE else "; node modelled")
     row.append("]" if span_s is None else f"; {span_s:.0f} s]" if span_s else "; latest reading]")
@@ -201,12 +216,13 @@ def _throttled(shot: Snapshot) -> Text:
     faults = any(gpu.fault for gpu in shot.gpus)
     row = Text(", ".join(now) or "not now", "bold red" if faults else "")
     longest = ", ".join(f"{cause} {seconds:.0f} s" for cause, seconds in shot.throttled_s.items())
-    return row.append(f"  since the run began: {longest or 'never'}", "dim")
+    since = "longest on one GPU so far" if longest and len(shot.gpus) > 1 else "since the run began"
+    return row.append(f"  {since}: {longest or 'never'}", "dim")
 
 
 def _joules(shot: Snapshot, width: int) -> Iterator[Text]:
     target = shot.facts.precision_rel
-    source = " simulated" if shot.simulated else ""
+    source = " simulated" if shot.simulated_joules else ""
     if shot.looks:
         yield labelled("J/token", _look(shot.looks[-1], target, source, 30 if width >= WIDE else 14))
     elif shot.joules_per_tok_now is not None:
@@ -249,5 +265,7 @@ def _results(shot: Snapshot) -> Iterator[Text]:
         row = Text.assemble((f"{figure.cell} ", "bold"), (f"{figure.wh:.4g}", "bold green"))
         if figure.cell in predicted:
             row.append(f", predicted {predicted[figure.cell]:.4g}")
-        row.append(" (").append(figure.source, "bold yellow" if shot.simulated else "").append(f", {figure.boundary})")
+        row.append(" (").append(figure.source, "bold yellow" if "simulated" in figure.source else "").append(
+            f", {figure.boundary})"
+        )
         yield labelled("Wh/query", row)

@@ -24,7 +24,8 @@ def plan_lines(plan: Plan, cells: str | None = None) -> list[str]:
         server = f"{plan.replicas} x vLLM{width}; model {plan.model.model} ({plan.model.why})"
     power = f"{plan.power} ({plan.power_why})"
     if plan.power == "simulated":
-        power += " - NOT a measurement: every joule of this run will be simulated"
+        simulated = "the watts of the GPUs" if plan.boundary == "node" else "every joule of this run"
+        power += f" - NOT a measurement: {simulated} will be simulated"
     profile = f"{plan.profile.name}, {plan.node_share:.3g} of it" if plan.profile else "none"
     concurrency = "searched for each cell" if config.concurrency == "auto" else str(config.concurrency)
     return [
@@ -141,7 +142,7 @@ def _reachable_precision(plan: Plan) -> str:
 def _expected_precision(plan: Plan) -> str:
     """What is known beforehand of the error: the systematic part, at 0.6 of the node's maximum power."""
     random = "random part from the batches of each window, measured"
-    if plan.power == "simulated":
+    if plan.power == "simulated" and plan.boundary != "node":
         return f"{random}; simulated joules have no sensor error and prove nothing about real ones"
     if plan.profile is None or plan.boundary == "gpu":
         return f"sensor gain 2.9% (standard), {random}"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.console.terminal import PLAIN_WIDTH
+from harness.console.words import number
 from harness.power.conditions import NOT_THROTTLING
 from results.schema import CellResult, DeviceResult, EnergyRatio, Latency, MeterReading, QueryEnergy, RunResult
 
@@ -54,7 +55,7 @@ def print_result(result: RunResult, console: Console) -> None:
 
 def meter_line(reading: MeterReading) -> str:
     """Return a meter's figures with their boundary, and how far the node model is from them."""
-    words = f"{reading.source} covers {reading.boundary}: {_number(reading.watts, ',.1f')} W"
+    words = f"{reading.source} covers {reading.boundary}: {number(reading.watts, ',.1f')} W"
     if reading.charged_watts is not None and reading.charged_watts != reading.watts:
         words += f", of which {reading.charged_watts:,.1f} W are charged to this run"
     if reading.difference_rel is not None:
@@ -81,10 +82,10 @@ def _column(cell: CellResult) -> list[tuple[str, str | None]]:
     return [
         ("verdict", cell.verdict + (f": {', '.join(cell.reasons)}" if cell.reasons else "")),
         ("concurrency", str(cell.concurrency)),
-        ("output tokens, mean / median", f"{cell.mean_output_tok:,.0f} / {cell.median_output_tok:,.0f}"),
+        ("output tokens, mean / median", _output_tok(cell)),
         ("TPS (tok/s)", _tps(cell)),
-        (f"watts ({cell.power_source}, {cell.boundary})", _number(cell.watts, ",.1f")),
-        ("GPU utilisation", _number(cell.gpu_utilization_ratio, ".0%")),
+        (f"watts ({cell.power_source}, {cell.boundary})", number(cell.watts, ",.1f")),
+        ("GPU utilisation", number(cell.gpu_utilization_ratio, ".0%")),
         *condition_rows(cell.devices),
         ("TTFT, median of probes (s)", _latency(cell.ttft_s)),
         ("  TTFT p90 / p99 (s)", _tail(cell.ttft_s)),
@@ -93,18 +94,18 @@ def _column(cell: CellResult) -> list[tuple[str, str | None]]:
         ("goodput (streamed requests within limits)", _goodput(cell.goodput)),
         (f"J/token ({cell.boundary})", _joules(cell)),
         ("Wh/query measured, mean", _measured(cell)),
-        ("Wh/query measured, median (allocated)", _number(energy.p50 if energy else None, ".4g")),
+        ("Wh/query measured, median (allocated)", number(energy.p50 if energy else None, ".4g")),
         ("Wh/query boundary", _query_boundary(energy)),
-        ("Wh/query predicted, mean", _number(predicted.mean if predicted else None, ".4g")),
+        ("Wh/query predicted, mean", number(predicted.mean if predicted else None, ".4g")),
         (
             "  P5 to P95 of that mean",
             f"{predicted.p5:.4g} to {predicted.p95:.4g}" if predicted else "no prediction",
         ),
-        ("ratio measured / predicted", _number(cell.ratio, ".3f")),
-        ("  ln ratio = power", _number(split.power if split else None, "+.3f")),
-        ("            + length", _number(split.length if split else None, "+.3f")),
-        ("            + TPS", _number(split.tps if split else None, "+.3f")),
-        ("            + PUE", _number(split.pue if split else None, "+.3f")),
+        ("ratio measured / predicted", number(cell.ratio, ".3f")),
+        ("  ln ratio = power", number(split.power if split else None, "+.3f")),
+        ("            + length", number(split.length if split else None, "+.3f")),
+        ("            + TPS", number(split.tps if split else None, "+.3f")),
+        ("            + PUE", number(split.pue if split else None, "+.3f")),
         ("window", _window(cell)),
         (
             "KV cache in use / scrapes with a queue",
@@ -120,8 +121,8 @@ def task_rows(cell: CellResult) -> list[tuple[str, str | None]]:
     """Return what whole tasks cost, and how much of the prompts the prefix cache held."""
     task, hits = cell.task, cell.prefix_cache_hit_ratio
     return [
-        ("Wh/task measured, mean", None if task is None else f"{_number(task.wh_per_task, '.4g')}{_ci95(task.ci95)}"),
-        ("Wh/task predicted, mean", None if task is None else _number(task.predicted_wh_per_task, ".4g")),
+        ("Wh/task measured, mean", None if task is None else f"{number(task.wh_per_task, '.4g')}{_ci95(task.ci95)}"),
+        ("Wh/task predicted, mean", None if task is None else number(task.predicted_wh_per_task, ".4g")),
         ("tasks completed / mean steps", None if task is None else f"{task.completed:,} / {task.mean_steps:.3g}"),
         ("prompt tokens held by the prefix cache", None if hits is None else f"{hits:.1%}"),
     ]
@@ -174,7 +175,7 @@ def _tail(latency: Latency | None) -> str | None:
     """Return p90 and p99; which of them exist depends on the number of requests."""
     if latency is None or latency.p90_s is None:
         return None
-    return f"{latency.p90_s:.4f} / {_number(latency.p99_s, '.4f')}"
+    return f"{latency.p90_s:.4f} / {number(latency.p99_s, '.4f')}"
 
 
 def _goodput(goodput: dict[str, Any] | None) -> str | None:
@@ -187,8 +188,11 @@ def _goodput(goodput: dict[str, Any] | None) -> str | None:
     return f"{share} of {goodput['n']:,}{_ci95(goodput['ci95'])}: {limits}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "n/a" if value is None else format(value, form)
+def _output_tok(cell: CellResult) -> str:
+    asked = f"{cell.mean_output_tok:,.0f} / {cell.median_output_tok:,.0f}"
+    if cell.served_output_tok == cell.mean_output_tok:
+        return asked
+    return f"{cell.served_output_tok:,.0f} as served (asked for {asked})"
 
 
 def _latency(latency: Latency | None) -> str:
@@ -201,7 +205,7 @@ def _latency(latency: Latency | None) -> str:
 
 def _tps(cell: CellResult) -> str:
     if cell.tps_tok_per_s is None or cell.tps_ci95 is None:
-        return _number(cell.tps_tok_per_s, ",.0f")
+        return number(cell.tps_tok_per_s, ",.0f")
     half = (cell.tps_ci95[1] - cell.tps_ci95[0]) / 2
     return f"{cell.tps_tok_per_s:,.0f} ± {half / cell.tps_tok_per_s:.1%} (95%)"
 
@@ -228,7 +232,7 @@ def _query_boundary(energy: QueryEnergy | None) -> str:
 
 
 def _kv_and_queue(cell: CellResult) -> str:
-    return f"{_number(cell.kv_usage_ratio, '.1%')} / {_number(cell.queue_share, '.0%')}"
+    return f"{number(cell.kv_usage_ratio, '.1%')} / {number(cell.queue_share, '.0%')}"
 
 
 def _window(cell: CellResult) -> str:
@@ -244,7 +248,7 @@ def _ci95(bounds: tuple[float, float] | None) -> str:
 def ratio_lines(ratio: EnergyRatio) -> list[str]:
     """Return the energy ratio, measured beside Eq. 1's own, and the paper's as a reference."""
     name = f"{ratio.multiplier:g}x/1x"
-    measured = _number(ratio.measured, ".2f") + _ci95(ratio.measured_ci95)
+    measured = number(ratio.measured, ".2f") + _ci95(ratio.measured_ci95)
     measured += "" if ratio.verdict == "valid" else f" [{ratio.verdict}]"
     covers = {
         "between_runs": "what differs between starts of the server included",
@@ -253,8 +257,8 @@ def ratio_lines(ratio: EnergyRatio) -> list[str]:
         "unknown": "its error is unknown",
     }[ratio.interval_basis]
     return [
-        f"energy ratio {name}: measured {measured}, Eq. 1 for this model and multiplier {_number(ratio.eq1, '.2f')}",
+        f"energy ratio {name}: measured {measured}, Eq. 1 for this model and multiplier {number(ratio.eq1, '.2f')}",
         f"  over {ratio.pairs} pair(s): {covers}",
-        f"  energy exponent d ln E / d ln L: {_number(ratio.exponent, '.3f')}{_ci95(ratio.exponent_ci95)}",
+        f"  energy exponent d ln E / d ln L: {number(ratio.exponent, '.3f')}{_ci95(ratio.exponent_ci95)}",
         f"  reference {ratio.paper_reference:g}: {ratio.paper_reference_label}",
     ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from math import floor
 
 from estimator.nodes import Allocation, NodeProfile
-from harness.course import UNKNOWN_TIME, Course, Hold, Look, Span, Step
-from harness.live import LiveState, QueryFigure
+from harness.live.course import UNKNOWN_TIME, Course, Hold, Look, Span, Step
+from harness.live.state import LiveState, QueryFigure
 from harness.load.health import MAX_CPU_SHARE, MAX_LAG_P99_S
 from harness.plan import Plan
 from harness.power.base import PowerRow
@@ -67,7 +67,7 @@ class Gpu:
 class Snapshot:
     """One moment of a run; ``tps`` and ``gpu_watts`` are means, each with the seconds that it is over.
 
-    Watts over no seconds are the latest reading.
+    Watts over no seconds are the latest reading. ``tokens_told`` is whether every server tells its tokens now.
     """
 
     facts: Facts
@@ -86,6 +86,7 @@ class Snapshot:
     running: float | None = None
     waiting: float | None = None
     kv_usage_ratio: float | None = None
+    tokens_told: bool = False
     tps: tuple[float, float] | None = None
     rates: tuple[float | None, ...] = ()
     gpus: tuple[Gpu, ...] = ()
@@ -104,9 +105,19 @@ class Snapshot:
     log: tuple[str, ...] = ()
 
     @property
-    def simulated(self) -> bool:
-        """Whether no joule of the run is measured."""
+    def simulated_gpus(self) -> bool:
+        """Whether the watts of the GPUs are simulated; a meter beside them is none the less read."""
         return self.facts.power == "simulated"
+
+    @property
+    def simulated_joules(self) -> bool:
+        """Whether J/token and Wh/query are of simulated watts: at every boundary but a meter's own."""
+        return self.simulated_gpus and self.facts.boundary != "node"
+
+    @property
+    def meter_names(self) -> str:
+        """The meters beside the GPUs that have been read, each once."""
+        return ", ".join(dict.fromkeys(f"{source} [{boundary}]" for source, boundary, _ in self.meters))
 
 
 def facts_of(plan: Plan, command: str) -> Facts:
@@ -152,6 +163,7 @@ def take(live: LiveState, facts: Facts, log: Sequence[str] = (), now_s: float | 
             running=last.running if last else None,
             waiting=last.waiting if last else None,
             kv_usage_ratio=last.kv_usage_ratio if last else None,
+            tokens_told=last is not None and last.generated_tok is not None,
             tps=trail.tps(MEAN_S),
             rates=tuple(trail.rates(RATES, now_s)),
             gpus=tuple(_gpu(device.row, facts) for device in live.devices.values() if device.row.boundary == "gpu"),
@@ -271,4 +283,4 @@ def _warnings(shot: Snapshot, errors: Sequence[str], labels: Sequence[str]) -> t
     if (shot.client_lag_p99_s or 0.0) > MAX_LAG_P99_S or (shot.client_cpu_share or 0.0) > MAX_CPU_SHARE:
         limits = f"{1000 * MAX_LAG_P99_S:g} ms late, {MAX_CPU_SHARE:.0%} of a core"
         found.append(f"the client is beyond its limit ({limits}) and may set the pace: --clients")
-    return (*found, *(label for label in labels if not (shot.simulated and "simulated" in label)))
+    return (*found, *(label for label in labels if not (shot.simulated_gpus and "simulated" in label)))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.console.terminal import stdout_console
+from harness.console.words import number
 from harness.sweep_config import SweepConfig
 
 _LONGEST_CODE = len("counter_integral_disagree,")
@@ -92,11 +93,11 @@ def _table(title: str, lines: list[Mapping[str, Any]]) -> Table:
         table.add_row(
             line["cell"],
             str(line["concurrency"]),
-            _number(line["tps_tok_per_s"], ",.0f"),
-            _number(line["watts"], ",.1f"),
+            number(line["tps_tok_per_s"], ",.0f"),
+            number(line["watts"], ",.1f"),
             _joules(line),
-            _number(line["wh_per_query"], ".4g"),
-            _number(line["queue_share"], ".0%"),
+            number(line["wh_per_query"], ".4g"),
+            number(line["queue_share"], ".0%"),
             line["verdict"] + (f": {', '.join(line['reasons'])}" if line["reasons"] else ""),
         )
     return table
@@ -105,7 +106,3 @@ def _table(title: str, lines: list[Mapping[str, Any]]) -> Table:
 def _joules(line: Mapping[str, Any]) -> str:
     value, interval = line["joules_per_tok"], line["joules_per_tok_ci95"]
     return "n/a" if value is None or interval is None else f"{value:.4g} ± {(interval[1] - value) / value:.1%}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "n/a" if value is None else format(value, form)

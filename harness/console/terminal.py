@@ -12,7 +12,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from harness.console.snapshot import Facts
-    from harness.live import LiveState
+    from harness.live.state import LiveState
 
 PLAIN_WIDTH = 120
 

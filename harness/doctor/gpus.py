@@ -134,7 +134,8 @@ def _mig(gpus: Gpus) -> Finding:
     others = [gpu for gpu in gpus if not gpu.mig]
     return Finding(
         "gpu.mig", "MIG", "limits" if others else "missing", f"on: {numbers(split)}",
-        "NVML tells the power of the whole GPU, which its instances share, so such a GPU is refused",
+        "NVML tells the power of the whole GPU, which its instances share, so such a GPU is refused; to turn MIG off "
+        "ends whatever its instances run",
         (_each(split, "sudo nvidia-smi -i {} -mig 0"), *_only(others)),
         stress="needs_option" if others else "cannot_run",
     )  # fmt: skip
@@ -266,7 +267,8 @@ def _power_limit(gpus: Gpus) -> Finding:
     if changed:
         return Finding(
             "gpu.power_limit", "power limit", "limits", found,
-            "tokens and joules are those of GPUs at this limit: the run folder records it, and a published figure must",
+            "tokens and joules are those of GPUs at this limit: the run folder records it, and a published figure "
+            "must. A limit may be there for the sake of cooling or supply: ask before you lift it",
             tuple(
                 _each([gpu for gpu in changed if gpu.default_limit_w == limit_w],
                       f"sudo nvidia-smi -i {{}} -pl {limit_w:g}")
@@ -287,7 +289,8 @@ def _ecc(gpus: Gpus) -> Finding:
         counts = _said(wrong, lambda gpu: f"{gpu.ecc_uncorrected} uncorrected error(s)")
         return Finding(
             "gpu.ecc", "ECC", "limits", f"{counts} since the driver was loaded on {numbers(wrong)}",
-            "memory was wrong before; a cell during which it happens again is invalid (ecc_uncorrected)",
+            "memory was wrong before; a cell during which it happens again is invalid (ecc_uncorrected). A reset "
+            "clears it and ends all that runs here",
             ("nvidia-smi -q -d ECC", "sudo reboot"),
         )  # fmt: skip
     off, silent = [gpu for gpu in gpus if gpu.ecc is False], [gpu for gpu in gpus if gpu.ecc is None]

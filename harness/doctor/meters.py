@@ -28,7 +28,9 @@ def rapl(node: Node) -> Finding:
         without = "no joules of CPUs and DRAM (boundary cpu_dram); those of GPUs and node do not need them"
         if isinstance(error.__cause__, PermissionError):
             return Finding(
-                "meters.rapl", title, "limits", f"present, but {error.why}", without,
+                "meters.rapl", title, "limits", f"present, but {error.why}",
+                f"{without}. The kernel keeps the counters from users because fine readings can give away secrets of "
+                "other programs (CVE-2020-8694): open them only where all users are trusted",
                 (f"sudo chmod a+r {_RAPL_FILES}", f"echo '{_UDEV_RULE}' | sudo tee /etc/udev/rules.d/70-rapl.rules"),
             )  # fmt: skip
         return Finding(

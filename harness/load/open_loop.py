@@ -135,7 +135,8 @@ class OpenLoop:
             await asyncio.gather(self._arriving, return_exceptions=True)
         for query, server in self._waiting:
             aborted = Answer("aborted", time.monotonic(), error=NEVER_SENT)
-            self._requester.record(query, NO_SLOT, server, aborted, send_mono_s=None, streamed=False)
+            streamed = self._requester.streams(query)  # else probes would be those alone that got through
+            self._requester.record(query, NO_SLOT, server, aborted, send_mono_s=None, streamed=streamed)
         self._waiting.clear()
         if not drain:
             for task in self._in_flight:

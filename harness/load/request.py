@@ -104,7 +104,7 @@ class Requester:
         """Send ``query`` once; cancelling it leaves a row too."""
         prompt = self._prompts.draw(self._rng, query.input_tok) if query.prompt is None else query.prompt
         want_ids = query.task is not None and self._target.returns_token_ids
-        streamed = self._streams_one(query)
+        streamed = self.streams(query)
         arrived, ended = Arrived(), asyncio.get_running_loop().create_future()
         self._under_way.add(ended)
         send_mono_s = time.monotonic()
@@ -155,7 +155,7 @@ class Requester:
         """Drop idle connections."""
         self._streams.close()
 
-    def _streams_one(self, query: Query) -> bool:
+    def streams(self, query: Query) -> bool:
         """Draw whether a request streams. First fills are in no statistics: they stream only if all do."""
         if query.first_fill:
             return self._streamed_share >= 1

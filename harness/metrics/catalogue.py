@@ -141,6 +141,21 @@ SERVER_RESTARTS = Definition(
     "harness_server_restarts_total", "counter", ("server",), "restarts",
     "Times that the server's counters began again from zero.",
 )  # fmt: skip
+RECENT_SPAN = Definition(
+    "harness_recent_span_seconds", "gauge", (), "s",
+    "How long the figures of the last five minutes are over: less while not all servers have answered for so long.",
+    "node",
+)  # fmt: skip
+RECENT_TOKEN_ENERGY = Definition(
+    "harness_recent_token_energy_joules", "gauge", _POWER, "J",
+    "Energy per output token over the last five minutes; left out where no token came or a server or device does not "
+    "answer.", "node",
+)  # fmt: skip
+RECENT_QUERY_ENERGY = Definition(
+    "harness_recent_query_energy_joules", "gauge", _POWER, "J",
+    "Energy per finished request over the last five minutes, idle time and aborted requests borne by them; 3600 J are "
+    "1 Wh. Left out where none finished or a server or device does not answer.", "node",
+)  # fmt: skip
 
 METRICS: tuple[Definition, ...] = tuple(value for value in list(vars().values()) if isinstance(value, Definition))
 """All of them, in the order above."""

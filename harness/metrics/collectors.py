@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,10 +11,12 @@ from prometheus_client.registry import Collector
 
 from estimator.nodes import Allocation, NodeProfile
 from harness import __version__
-from harness.live import PHASES, LiveState
+from harness.live.recent import Recent
+from harness.live.state import PHASES, LiveState
+from harness.live.totals import LAG_BOUNDS_S, DeviceTotals
 from harness.metrics import catalogue as of
 from harness.metrics.families import Families
-from harness.totals import LAG_BOUNDS_S, DeviceTotals
+from harness.server.monitor import ServerRow
 
 _JOULES_PER_WH = 3_600
 
@@ -83,6 +85,13 @@ class NodeCollector(Collector):
     ) -> None:
         """Export ``live``; its servers are those at ``urls``."""
         self._live, self._urls, self._node, self._pue = live, tuple(urls), node, pue
+        self._recent = Recent()
+
+    def servers_scraped(self, rows: Sequence[ServerRow]) -> None:
+        """Take a round of server scrapes, and with it what the devices have taken so far."""
+        self._live.servers_scraped(rows)
+        with self._live.lock:
+            self._recent.note(self._live)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as of now."""
@@ -93,7 +102,32 @@ class NodeCollector(Collector):
         with self._live.lock:
             add_power(families, self._live, self._node, self._pue)
             add_servers(families, self._live)
+            self._add_recent(families)
         yield from families
+
+    def _add_recent(self, families: Families) -> None:
+        """Add joules per token and per finished request of the last minutes, at every boundary that is known."""
+        rates = self._recent.rates(self._live)
+        if rates is None:
+            return
+        families.add(of.RECENT_SPAN, rates.seconds)
+        for (source, boundary), watts in self._at_all_boundaries(rates.watts).items():
+            for definition, per_s in (
+                (of.RECENT_TOKEN_ENERGY, rates.tok_per_s),
+                (of.RECENT_QUERY_ENERGY, rates.finished_per_s),
+            ):
+                families.add(definition, watts / per_s if per_s else None, source=source, boundary=boundary)
+
+    def _at_all_boundaries(self, watts: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+        """Add the node modelled from its GPUs, and where the PUE is known every node once more with it."""
+        found = dict(watts)
+        for (source, boundary), gpu_w in watts.items():
+            if boundary == "gpu" and self._node is not None:
+                found[source, "node_modelled"] = self._node.watts(gpu_w)
+        nodes = {key: node_w for key, node_w in found.items() if key[1] in ("node", "node_modelled")}
+        if self._pue is not None:
+            found |= {(name, f"{of_node} x PUE"): self._pue.value * node_w for (name, of_node), node_w in nodes.items()}
+        return found
 
 
 def without_user(url: str) -> str:

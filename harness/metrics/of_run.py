@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.live import LiveState, QueryFigure
+from harness.live.state import LiveState, QueryFigure
 from harness.metrics.catalogue import PREDICTION_SOURCE
 from harness.metrics.collectors import NodeModel, Pue, RunCollector
 from harness.plan import Plan

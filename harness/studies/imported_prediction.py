@@ -218,7 +218,7 @@ def _weight_gb(cell: ImportedCell) -> float | None:
 
 @cache
 def _population_model(weight_gb: float, gpus: int) -> TpsModel:
-    from estimator.throughput.pooling import population_model
+    from estimator.throughput.without_rows import population_model
 
     return population_model(weight_gb, gpus)
 

@@ -88,7 +88,9 @@ def joules_of(runs: Sequence[MeasuredRun]) -> tuple[JouleSplit | None, str | Non
         return None, f"the cells' joules are of different boundaries ({', '.join(boundaries)}): refit one at a time", ()
     split = split_joules(
         [
-            EnergyCell(cell.mean_input_tok, cell.mean_output_tok, (cell.joules_per_tok or 0.0) * cell.mean_output_tok)
+            EnergyCell(
+                cell.mean_input_tok, cell.served_output_tok, (cell.joules_per_tok or 0.0) * cell.served_output_tok
+            )
             for cell in cells
         ]
     )

@@ -150,6 +150,7 @@ def _between(a: Side, b: Side, a_name: str, b_name: str) -> list[Difference]:
                 cell=name if role == "compared" else f"{name} ({role})",
                 a=a_name,
                 b=b_name,
+                boundary=lift.boundary,
                 energy=energy.value if energy else None,
                 energy_ci95=bounds(energy),
                 tps=tps.value if tps else None,

@@ -143,10 +143,10 @@ def _exponents(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
     usable = [cell for cell in cells if cell.verdict != "invalid" and cell.wh_per_query]
     for input_tok in sorted({cell.mean_input_tok for cell in usable}):
         row = [cell for cell in usable if cell.mean_input_tok == input_tok]
-        if len({cell.mean_output_tok for cell in row}) < 2:
+        if len({cell.served_output_tok for cell in row}) < 2:
             continue
         fit = fitted_exponent(
-            [cell.mean_output_tok for cell in row], [cell.wh_per_query.mean for cell in row if cell.wh_per_query]
+            [cell.served_output_tok for cell in row], [cell.wh_per_query.mean for cell in row if cell.wh_per_query]
         )
         exponents.append(_exponent_line(input_tok, row, fit))
     return exponents
@@ -155,7 +155,7 @@ def _exponents(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
 def _exponent_line(input_tok: float, row: Sequence[CellResult], fit: Interval) -> dict[str, Any]:
     return {
         "input_tok": input_tok,
-        "output_tok": sorted(cell.mean_output_tok for cell in row),
+        "output_tok": sorted(cell.served_output_tok for cell in row),
         "exponent": fit.value,
         "ci95": bounds(fit),
         "n": fit.n,

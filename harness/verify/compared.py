@@ -12,6 +12,8 @@ from harness.verify.evidence import Cell, Evidence
 from harness.verify.figures import pue_of, query_wh, served_tok, tokens_in_window
 
 PAPER_RATIO = 13.0
+SAME_LENGTH_REL = 0.01
+"""Lengths closer than this have no exponent."""
 
 
 def predicted(evidence: Evidence, cell: Cell) -> Mapping[str, Any] | None:
@@ -96,8 +98,9 @@ def energy_ratio(evidence: Evidence) -> list[Check]:
         if one and other and "invalid" not in (a.reported["verdict"], b.reported["verdict"]):
             logs.append(math.log(other / one))
     derived = math.exp(sum(logs) / len(logs)) if len(logs) == len(pairs) else None
-    lengths = [cell.definition["mean_output_tok"] for cell in pairs[0]]
-    exponent = math.log(derived) / math.log(lengths[1] / lengths[0]) if derived and lengths[0] != lengths[1] else None
+    lengths = [served_tok(cell) for cell in pairs[0]]
+    longer = abs(lengths[1] / lengths[0] - 1) > SAME_LENGTH_REL
+    exponent = math.log(derived) / math.log(lengths[1] / lengths[0]) if derived and longer else None
     means = [stored["mean_wh"] for cell in pairs[0] if (stored := predicted(evidence, cell)) is not None]
     return [
         equal("pairs", reported.get("pairs", 1), len(pairs)),

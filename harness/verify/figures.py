@@ -18,9 +18,6 @@ MIN_BEYOND = 3
 """A percentile is reported only where as many requests lie beyond it."""
 COUNTER_INTEGRAL_REL = 0.03
 COUNTER_STEP_S = 0.1
-CHANGE_SLACK = 0.001
-"""What a line through batches and one through single intervals may differ by, beside the reported interval."""
-CHANGE_UNITS = {"throughput": "of_mean", "power": "of_mean", "kv_usage": "of_capacity"}
 
 
 def tokens_in_window(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> float:
@@ -127,36 +124,10 @@ class Intervals(NamedTuple):
 
 
 def scrape_intervals(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> Intervals:
-    """Return what happened between the scrapes of a window."""
-    edges_s = np.array([t for t in cell.scrapes_s if start_s <= t <= end_s])
+    """Return what happened in a window between evenly spaced times, as many as there were scrapes."""
+    edges_s = np.linspace(start_s, end_s, sum(start_s <= t <= end_s for t in cell.scrapes_s))
     tokens = np.diff(rederive.generated_tok_by(cell.scrapes, cell.requests, edges_s, blind=evidence.blind))
     return Intervals(np.diff(edges_s), tokens, rederive.joules_between(evidence.power, evidence.manifest, edges_s))
-
-
-def changes(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
-    """Draw a line through throughput, power and KV usage: it must change as reported, within the reported interval.
-
-    Throughput and power change by a share of their mean, KV usage by a share of the capacity of all servers together.
-    """
-    spans = scrape_intervals(evidence, cell, start_s, end_s)
-    kv_edges = rederive.counted_by(cell.scrapes, "kv_usage_ratio", np.cumsum([start_s, *spans.seconds]))
-    rates = {
-        "throughput": spans.tokens / spans.seconds,
-        "power": None if spans.joules is None else spans.joules / spans.seconds,
-        "kv_usage": None if kv_edges is None else (kv_edges[1:] + kv_edges[:-1]) / 2 / cell.scrapes["server"].nunique(),
-    }
-    checks = []
-    for name, reported in cell.reported["window"].get("changes", {}).items():
-        values = rates[name]
-        if values is None:
-            checks.append(Check(False, f"{name} is not known between scrapes"))
-            continue
-        whole = 1.0 if name == "kv_usage" else float(values.mean())
-        derived = float(np.polyfit(np.arange(values.size), values, 1)[0]) * values.size / whole
-        near = abs(derived - reported["change"]) <= reported["half_width_95"] + CHANGE_SLACK
-        checks.append(Check(near, f"{name} {reported['change']:+.3%}, re-derived {derived:+.3%}"))
-        checks.append(equal(f"unit of {name}", reported["unit"], CHANGE_UNITS[name]))
-    return checks
 
 
 def combined_error(_: Evidence, cell: Cell) -> list[Check]:

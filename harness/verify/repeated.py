@@ -13,7 +13,9 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from harness.verify.checks import Check, Finding, equal, found_by, same
+from harness.verify.compared import SAME_LENGTH_REL
 from harness.verify.evidence import Evidence
+from harness.verify.figures import served_tok
 from harness.verify.uncertainty import Z_95, common_rel_u
 
 REPEATS_FILE = "repeats.json"
@@ -130,9 +132,9 @@ def _ratio(repeats: Repeats) -> list[Check]:
         *same("ratio", reported["measured"], math.exp(centre)),
     ]
     plain, multiplied = pairs[0][0]
-    scale = math.log(multiplied.definition["mean_output_tok"] / plain.definition["mean_output_tok"])
-    if scale:
-        checks += same("exponent", reported["exponent"], centre / scale)
+    longer = served_tok(multiplied) / served_tok(plain)
+    scale = math.log(longer) if abs(longer - 1) > SAME_LENGTH_REL else 0.0
+    checks += same("exponent", reported["exponent"], centre / scale if scale else None, 1e-4)
     if len(logs) < 2:
         return checks  # one run: its own rules judge the interval
     common = common_rel_u(repeats.runs[0], plain, multiplied)

@@ -16,6 +16,7 @@ from harness.verify import (
     swept,
     tasks,
     uncertainty,
+    windows,
 )
 from harness.verify.checks import Check, Finding, Rule, by_cell, by_window
 from harness.verify.covered import coverage
@@ -80,11 +81,7 @@ RULES = (
         "windows lie under load, after fill and warm-up, and begin and end at scrapes",
         by_window(record.windows),
         NO_WINDOW,
-        covers=(
-            "cells.window.start_mono_s",
-            "cells.window.end_mono_s",
-            "cells.window.duration_s",
-        ),
+        covers=("cells.window.start_mono_s", "cells.window.end_mono_s", "cells.window.duration_s"),
     ),
     Rule("boundaries", "every cell says boundary and source of its joules", by_cell(record.boundary_labels), "no cell"),
     Rule("simulated", "simulated joules are called so everywhere", record.simulated_said, "no simulated power"),
@@ -107,10 +104,7 @@ RULES = (
         "watts are the counters' difference, else integrated power, lifted to the boundary, within 0.5%",
         by_window(figures.watts),
         NO_WINDOW,
-        covers=(
-            "cells.watts",
-            "cells.gpu_watts",
-        ),
+        covers=("cells.watts", "cells.gpu_watts"),
     ),
     Rule(
         "counter_integral",
@@ -162,20 +156,24 @@ RULES = (
     ),
     Rule(
         "changes",
-        "a line through each rate changes as reported",
-        by_window(figures.changes),
+        "a line through batches of each rate changes as reported, and is known as well",
+        by_window(windows.changes),
         NO_WINDOW,
-        covers=("cells.window.changes.*.change",),
+        covers=("cells.window.changes.*",),
+    ),
+    Rule(
+        "window_size",
+        "requests in a window are its tokens over theirs; batches are as long as a request and 5 autocorrelation times",
+        by_window(windows.size),
+        NO_WINDOW,
+        covers=("cells.window.mean_requests", "cells.window.batches"),
     ),
     Rule(
         "random_error",
         "the random error and J/token's interval are those of batch means",
         by_window(figures.random_error),
         NO_JOULES,
-        covers=(
-            "cells.joules_per_tok_ci95",
-            "cells.wh_per_query.uncertainty_parts_rel.random",
-        ),
+        covers=("cells.joules_per_tok_ci95", "cells.wh_per_query.uncertainty_parts_rel.random"),
     ),
     Rule(
         "uncertainty",
@@ -239,10 +237,7 @@ RULES = (
         "latencies are those of the streamed requests due in the window",
         by_window(figures.latencies),
         NO_WINDOW,
-        covers=(
-            "cells.ttft_s.*",
-            "cells.itl_s.*",
-        ),
+        covers=("cells.ttft_s.*", "cells.itl_s.*"),
     ),
     Rule(
         "client",
@@ -263,12 +258,7 @@ RULES = (
         "queue, KV usage, preemptions and utilisation over the window",
         by_window(figures.gauges),
         NO_WINDOW,
-        covers=(
-            "cells.queue_share",
-            "cells.kv_usage_ratio",
-            "cells.preemptions",
-            "cells.gpu_utilization_ratio",
-        ),
+        covers=("cells.queue_share", "cells.kv_usage_ratio", "cells.preemptions", "cells.gpu_utilization_ratio"),
     ),
     Rule(
         "prefix_cache",

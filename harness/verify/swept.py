@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-from harness.verify.checks import Check, equal, same
+from harness.verify.checks import RAW_REL, Check, equal, same
 from harness.verify.evidence import Evidence
+from harness.verify.figures import served_tok
 from harness.verify.uncertainty import Z_95, common_rel_u, half_width_rel
 
 SWEEP_FILE = "sweep.json"
@@ -81,10 +82,12 @@ def _half(evidence: Evidence, best: Cell, fewest: Cell) -> float | None:
 def exponents(evidence: Evidence) -> list[Check]:
     """Fit ln(energy) over ln(length) at each input length of the grid that has several outputs."""
     grid = (_document(evidence) or {"grid": {"cells": [], "energy_exponents": []}})["grid"]
-    usable = [cell for cell in grid["cells"] if cell["verdict"] != "invalid" and cell["wh_per_query"]]
+    tok = {cell.name: served_tok(cell) for cell in evidence.cells}
+    usable = [cell | {"served_tok": tok[cell["cell"]]}
+              for cell in grid["cells"] if cell["verdict"] != "invalid" and cell["wh_per_query"]]  # fmt: skip
     rows = {input_tok: [cell for cell in usable if cell["mean_input_tok"] == input_tok] for input_tok in
             sorted({cell["mean_input_tok"] for cell in usable})}  # fmt: skip
-    rows = {key: row for key, row in rows.items() if len({cell["mean_output_tok"] for cell in row}) > 1}
+    rows = {key: row for key, row in rows.items() if len({cell["served_tok"] for cell in row}) > 1}
     reported = {line["input_tok"]: line for line in grid["energy_exponents"]}
     if not rows and not reported:
         return []
@@ -95,7 +98,7 @@ def exponents(evidence: Evidence) -> list[Check]:
 
 
 def _exponent(line: Mapping[str, Any], row: list[Cell]) -> list[Check]:
-    x, y = (np.log([cell[name] for cell in row]) for name in ("mean_output_tok", "wh_per_query"))
+    x, y = (np.log([cell[name] for cell in row]) for name in ("served_tok", "wh_per_query"))
     (slope, level), dof = np.polyfit(x, y, 1), len(row) - 2
     half = None
     if dof > 0:
@@ -104,7 +107,11 @@ def _exponent(line: Mapping[str, Any], row: list[Cell]) -> list[Check]:
     return [
         *same(f"exponent at {line['input_tok']:g}", line["exponent"], float(slope)),
         equal("cells", line["n"], len(row)),
-        equal("lengths", line["output_tok"], sorted(cell["mean_output_tok"] for cell in row)),
+        *(
+            found
+            for a, b in zip(line["output_tok"], sorted(cell["served_tok"] for cell in row), strict=True)
+            for found in same("length", a, b, RAW_REL)
+        ),
         *_bounds(line["ci95"], float(slope), half, exponentiated=False),
     ]
 

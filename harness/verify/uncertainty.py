@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 from harness.verify import rederive
 from harness.verify.checks import RAW_REL, Check, equal, same
 from harness.verify.evidence import Cell, Evidence
-from harness.verify.figures import scrape_intervals, tokens_in_window
+from harness.verify.figures import scrape_intervals, served_tok, tokens_in_window
 
 COUNTER_STEP_S = 0.1
 BATCH_MEMORIES, MAX_BATCHES = 5, 20
@@ -190,8 +190,16 @@ def interval(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> li
         ]
     drawn = _drawn(evidence.manifest, power, known, int(cell.reported["window"]["batches"]) - 1)
     low, high = (float(value) * energy["mean"] for value in np.quantile(drawn, [0.025, 0.975]))
-    slack = DRAWN_REL * (high - low) / 2
+    slack = max(DRAWN_REL * (high - low) / 2, _scatter(drawn) * energy["mean"])
     return [*same("low", reported[0], low, 0, slack), *same("high", reported[1], high, 0, slack)]
+
+
+def _scatter(drawn: Any) -> float:
+    """Return how far the 2.5% quantiles of two samples of this size may lie apart: with two batches, far."""
+    share = 0.025
+    spread = 5 * math.sqrt(2 * share * (1 - share) / len(drawn))
+    below, above = np.quantile(drawn, [share - spread, share + spread])
+    return float(above - below) / 2
 
 
 def _drawn(manifest: Mapping[str, Any], power: _Power, known: Mapping[str, float], dof: int) -> Any:
@@ -223,7 +231,7 @@ def ratio_interval(evidence: Evidence) -> list[Check]:
     reported, pairs = evidence.result["energy_ratio"], evidence.pairs
     if reported is None or reported["measured"] is None or not pairs:
         return []
-    (plain, multiplied), lengths = pairs[0], [cell.definition["mean_output_tok"] for cell in pairs[0]]
+    (plain, multiplied), lengths = pairs[0], [served_tok(cell) for cell in pairs[0]]
     logs = [_log_ratio(pair) for pair in pairs]
     common = common_rel_u(evidence, plain, multiplied)
     half: float | None
@@ -241,7 +249,8 @@ def ratio_interval(evidence: Evidence) -> list[Check]:
         bounds = [centre - wide, centre + wide]
     found = reported["measured_ci95"] or (None, None)
     exponents = reported["exponent_ci95"] or (None, None)
-    ends = sorted(bounds, key=lambda bound: (bound or 0.0) / scale) if scale else [None, None]
+    told = reported.get("exponent") is not None  # that it is told where it should be is the ratio's own rule
+    ends = sorted(bounds, key=lambda bound: (bound or 0.0) / scale) if told else [None, None]
     for name, value, log in zip(("low", "high"), found, bounds, strict=True):
         checks += same(name, value, None if log is None else math.exp(log), 1e-4)
     for name, value, log in zip(("exponent's low", "exponent's high"), exponents, ends, strict=True):

@@ -15,10 +15,11 @@ def differences_table(differences: Sequence[Difference]) -> Table:
     """Return how each cell of a run differs from the same one of the first run."""
     return Table(
         "Differences from the first run (B over A)",
-        ("cell", "A", "B", "J/token, B / A", "95%", "TPS, B / A", "95%", "what the intervals cover"),
+        ("cell", "A", "B", "boundary of joules", "J/token, B / A", "95%", "TPS, B / A", "95%",
+         "what the intervals cover"),
         tuple(
-            (one.cell, one.a, one.b, sig(one.energy, 4), interval(one.energy_ci95, 4), sig(one.tps, 4),
-             interval(one.tps_ci95, 4), one.note)
+            (one.cell, one.a, one.b, SHORT_BOUNDARIES[one.boundary], sig(one.energy, 4), interval(one.energy_ci95, 4),
+             sig(one.tps, 4), interval(one.tps_ci95, 4), one.note)
             for one in differences
         ),
         "Below 1 in energy: B uses less. An interval that holds 1 shows no difference.",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.report.reasons import VERDICTS
 from results.report.view import Difference, Group, Report, RunView
-from results.report.words import boundary_and_source, interval, percent, query_boundary, sig, source_words
+from results.report.words import (
+    SHORT_BOUNDARIES,
+    boundary_and_source,
+    interval,
+    percent,
+    query_boundary,
+    sig,
+    source_words,
+)
 from results.schema import CellResult, Verdict
 
 
@@ -29,13 +38,20 @@ class Card:
 def banners(report: Report) -> tuple[str, ...]:
     """Return what opens the page before any figure: simulated or replayed power, unfinished and invalid runs."""
     found = []
-    simulated = [view.short for view in report.runs if view.simulated]
+    simulated = [view for view in report.runs if view.simulated]
     if simulated:
-        which = "" if len(simulated) == len(report.runs) else f" of {', '.join(simulated)}"
+        which = "" if len(simulated) == len(report.runs) else f" of {', '.join(view.short for view in simulated)}"
         found.append(
-            f"SIMULATED POWER: every watt, joule and Wh{which} is simulated. It is no measurement of energy. Tokens "
-            "and times are measured."
+            f"SIMULATED POWER: every watt, joule and Wh{which} is simulated{_but_meters(simulated)}. It is no "
+            "measurement of energy. Tokens and times are measured."
         )
+    found += [
+        f"SIMULATED GPU POWER: the watts and joules of the GPUs of {view.short} are simulated. Its J/token and "
+        f"Wh/query are not: they are read from {view.result.run.power_source}, boundary {view.result.run.boundary}. "
+        f"Meters: {view.metered}."
+        for view in report.runs
+        if view.simulated_gpus and not view.simulated
+    ]
     replayed = [view.short for view in report.runs if view.result.run.power_source.startswith("replay")]
     if replayed:
         found.append(f"REPLAYED POWER: the watts of {', '.join(replayed)} come from a recording, not from this run.")
@@ -48,9 +64,15 @@ def banners(report: Report) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _but_meters(views: Sequence[RunView]) -> str:
+    meters = dict.fromkeys(view.metered for view in views if view.metered)
+    return f", but for the watts of its meters: {'; '.join(meters)}" if meters else ""
+
+
 def labels(view: RunView) -> tuple[str, ...]:
     """Return the run's own labels that the banners do not already say."""
-    return tuple(label for label in view.result.run.labels if not label.startswith("simulated power:"))
+    said = view.simulated_gpus
+    return tuple(label for label in view.result.run.labels if not (said and label.startswith("simulated power:")))
 
 
 @dataclass(frozen=True)
@@ -148,11 +170,11 @@ def _of_group(group: Group) -> list[Sentence]:
 
 
 def _of_difference(report: Report, one: Difference) -> Sentence:
-    simulated = " (SIMULATED)" if any(view.simulated for view in report.runs) else ""
+    simulated = "; SIMULATED" if any(view.simulated for view in report.runs) else ""
     parts = [
         f"{words} × {sig(value)}{f' (95% {interval(bounds)})' if bounds else ' (interval unknown)'}"
         for words, value, bounds in (
-            (f"J/token{simulated}", one.energy, one.energy_ci95),
+            (f"J/token ({SHORT_BOUNDARIES[one.boundary]}{simulated})", one.energy, one.energy_ci95),
             ("throughput", one.tps, one.tps_ci95),
         )
         if value is not None

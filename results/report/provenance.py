@@ -12,6 +12,8 @@ from results.report.words import NOT_KNOWN, percent
 from results.schema import Manifest
 
 _SECRET = re.compile(r"(key|token|secret|password)(=|$)", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+"""What stands before the host of an address: a user, often with a password."""
 _NO_SECRET = re.compile(r"(max|num|min)[-_]|tokenizer", re.IGNORECASE)
 
 
@@ -59,7 +61,7 @@ def _command(argv: tuple[str, ...]) -> str:
         secret = name.startswith("-") and _SECRET.search(name) is not None and _NO_SECRET.search(name) is None
         shown.append("(hidden)" if hide else f"{name}=(hidden)" if secret and value else word)
         hide = secret and not value and not hide
-    return shlex.join(shown) if argv else "already running: its options are unknown"
+    return _USER.sub("(hidden)@", shlex.join(shown)) if argv else "already running: its options are unknown"
 
 
 def _devices(manifest: Manifest) -> str:
@@ -95,4 +97,6 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    return _command(tuple(map(str, value))) if isinstance(value, (list, tuple)) and value else str(value)
+    if isinstance(value, (list, tuple)) and value:
+        return _command(tuple(map(str, value)))
+    return _USER.sub("(hidden)@", str(value))

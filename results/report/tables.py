@@ -92,7 +92,7 @@ def _quantities(cell: CellResult) -> list[tuple[str, str]]:
         ("verdict", cell.verdict + (f": {', '.join(cell.reasons)}" if cell.reasons else "")),
         ("requests in flight", f"{cell.concurrency:,}"),
         ("input tokens, mean", tokens(cell.mean_input_tok)),
-        ("output tokens, mean", tokens(cell.mean_output_tok)),
+        ("output tokens, mean", tokens(cell.served_output_tok)),
         ("output tokens, median", tokens(cell.median_output_tok)),
         ("TPS (tok/s)", sig(cell.tps_tok_per_s, 4)),
         (f"W ({cell.power_source})", sig(cell.watts, 4)),
@@ -202,7 +202,7 @@ def devices_table(view: RunView) -> Table | None:
          "limit, W", "memory, GiB", "ECC new, corrected / not", "XID", "others' processes", "reasons"),
         tuple((name, *_device_row(device)) for name, device in rows),
         "Throttled: share of readings, by any cause but idle and chosen clocks. n/a: the source does not tell."
-        + (" The watts and joules are simulated." if view.simulated else ""),
+        + (" The watts and joules are simulated." if view.simulated_gpus else ""),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from estimator.throughput.s1 import TpsRow
 from estimator.throughput.tps import TpsModel
 from results.report.envelope import Envelope
-from results.schema import CellResult, Manifest, RunResult, StoredPrediction, Verdict
+from results.schema import Boundary, CellResult, Manifest, RunResult, StoredPrediction, Verdict
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,18 @@ class RunView:
 
     @property
     def simulated(self) -> bool:
-        """Whether any watt of the run is simulated."""
+        """Whether the joules at the run's boundary, which all its figures of energy are of, are simulated."""
         return "simulated" in self.result.run.power_source
+
+    @property
+    def simulated_gpus(self) -> bool:
+        """Whether the watts of the GPUs are simulated, be the run's own joules those of a meter or not."""
+        return "simulated" in self.manifest.power.name
+
+    @property
+    def metered(self) -> str:
+        """The meters of the run and what each covers, or nothing without any."""
+        return ", ".join(f"{meter.name} ({meter.boundary})" for meter in self.manifest.meters)
 
     @property
     def compared(self) -> tuple[CellResult, ...]:
@@ -126,6 +136,7 @@ class Difference:
     cell: str
     a: str
     b: str
+    boundary: Boundary
     energy: float | None
     energy_ci95: tuple[float, float] | None
     tps: float | None

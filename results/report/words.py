@@ -100,6 +100,12 @@ def boundary_and_source(cell: CellResult) -> str:
     return f"{SHORT_BOUNDARIES[cell.boundary]}; {source_words(cell.power_source)}"
 
 
+def query_boundary_and_source(cell: CellResult) -> str:
+    """Return the same of a cell's energy per query, which has PUE in it where the node is covered."""
+    pue = " × PUE" if cell.boundary != "gpu" else ""
+    return f"{SHORT_BOUNDARIES[cell.boundary]}{pue}; {source_words(cell.power_source)}"
+
+
 def signed(value: float) -> str:
     """Return a logarithm of a ratio with its sign and three decimals.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -40,6 +41,7 @@ def ends(tmp_path_factory):
         folder = home / name
         folder.mkdir()
         words = ["doctor"] if name == "healthy" else ["doctor", "--json"]
+        words += ["--out", str(home)] if name == "mig" else []
         running[name] = start_harness(*words, cwd=folder, env=nvml_library.environment(library, scenario) | own)
     done = {name: ended(process) for name, process in running.items()}
     assert all(list((home / name).iterdir()) == [] for name in SCENARIOS)
@@ -89,6 +91,8 @@ def test_an_ailing_node_runs_and_every_ailment_is_named(ends):
 def test_a_node_of_mig_instances_cannot_run_and_the_exit_code_says_so(ends):
     document = json.loads(ends["mig"].out)
     assert (ends["mig"].code, document["stress"]) == (3, "cannot_run")
+    assert re.search(r"free at \S+/doctor\d+, ", findings(ends["mig"])["node.disk"]["found"])  # --out, not its folder
+    assert re.search(r"free at \S+/ailing, ", findings(ends["ailing"])["node.disk"]["found"])
     assert findings(ends["mig"])["gpu.mig"]["fix"] == ["sudo nvidia-smi -i 0,1 -mig 0"]
 
 

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.fakes.nvml_library import GPU_IS_LOST, Failure, Scenario, environment, uuid
+from tests.fakes.waiting import until
 
 CONSTANT = Scenario(mean_w=500.0, gpus=2, clock_reasons=0x4)
 COUNT = "import sys, time; print('counted'); time.sleep(1.5); sys.exit(3)"
@@ -142,13 +142,6 @@ def test_a_command_that_cannot_be_started_is_one_clear_error(done):
     assert "cannot run no-such-program" in err
 
 
-def wait_for(condition: Callable[[], object], complaint: str) -> None:
-    end_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end_s, complaint
-        time.sleep(0.05)
-
-
 def begun(process: subprocess.Popen[str]) -> None:
     assert process.stderr is not None
     assert process.stderr.readline() == "begun\n"
@@ -175,7 +168,7 @@ def test_a_signal_reaches_the_command_and_what_was_measured_until_then_is_told(n
 
 def test_an_interrupt_gives_the_part_of_a_stretch_that_was_measured(nvml):
     process = start(nvml, CONSTANT, "--json", "--seconds", "60")
-    wait_for(lambda: psutil.Process(process.pid).children(), "the sampler was not started")
+    until(lambda: psutil.Process(process.pid).children(), "the sampler starts")
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.server.launch import free_port
 
 RUN_LIMIT_S = 480.0
 
@@ -30,12 +31,6 @@ class RealRun:
     stderr: str
     folder: Path
     scrapes: list[str] = field(default_factory=list)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _scrape_until(done: threading.Event, port: int, scrapes: list[str]) -> None:
@@ -54,7 +49,7 @@ def real_stress(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RealR
         pytest.skip("vLLM is not installed here; make setup installs it")
 
     def run(*options: str) -> RealRun:
-        home, port = tmp_path_factory.mktemp("run"), _free_port()
+        home, port = tmp_path_factory.mktemp("run"), free_port()
         command = [sys.executable, "-m", "harness.cli", "stress", "--json", "--metrics-address", f"127.0.0.1:{port}"]
         done, scrapes = threading.Event(), list[str]()
         scraper = threading.Thread(target=_scrape_until, args=(done, port, scrapes))

@@ -19,8 +19,9 @@ from harness.analysis.celllog import CellLog, read_cells, sum_over_servers
 from harness.analysis.measured import PowerModel, window_figures
 from harness.analysis.run import open_run, power_model
 from harness.cell import Bench, run_cell
+from harness.cell_plan import plan_cell
 from harness.config import load_config
-from harness.job import Job, plan_cell, run_job
+from harness.job import Job, run_job
 from harness.load.arrival import CLOSED, Arrival
 from harness.load.closed_loop import ClosedLoop
 from harness.load.processes import Load

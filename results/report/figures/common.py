@@ -109,10 +109,10 @@ def scatter_cells(
         if cell.verdict == "invalid":
             colour, marker, words = MUTED, "x", "invalid: not to be used"
         if bounds is not None:
-            axes.plot([cell.mean_output_tok] * 2, bounds, color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot([cell.served_output_tok] * 2, bounds, color=colour, linewidth=2, solid_capstyle="butt")
         face = colour if cell.workload.startswith("fixed:") or marker == "x" else "none"
         mixed = "" if cell.workload.startswith("fixed:") or marker == "x" else ", mixed lengths (at the mean)"
         axes.plot(
-            [cell.mean_output_tok], [value], marker, color=colour, markerfacecolor=face, markersize=6,
+            [cell.served_output_tok], [value], marker, color=colour, markerfacecolor=face, markersize=6,
             markeredgewidth=1.5, label=words + mixed,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from estimator.paired import Interval, fitted_exponent
 from results.report.figures.common import legend_above, log_axis, new_figure, scatter_cells
 from results.report.svg import INK, MUTED
 from results.report.view import Drawing, LeftOut, RunView
-from results.report.words import boundary_and_source, interval, sig, tokens
+from results.report.words import interval, query_boundary_and_source, sig, tokens
 from results.schema import CellResult
 
 _MOST_BELOW = 10.0
@@ -30,7 +30,7 @@ BASES = {
 def exponent_figure(view: RunView) -> Drawing | LeftOut:
     """Return the figure, or why there is none."""
     cells = [cell for cell in view.cells if cell.role != "ladder" and cell.wh_per_query]
-    if len({cell.mean_output_tok for cell in cells if cell.verdict != "invalid"}) < 2:
+    if len({cell.served_output_tok for cell in cells if cell.verdict != "invalid"}) < 2:
         return LeftOut(TITLE, "it takes energies of two output lengths that are not invalid")
     slope, source = _slope(view, cells)
     bounds = None if slope.low is None or slope.high is None else (slope.low, slope.high)
@@ -63,7 +63,7 @@ def _slope(view: RunView, cells: list[CellResult]) -> tuple[Interval, str]:
         found = Interval(ratio.exponent, low, high, ratio.pairs, ratio.interval_basis)
         return found, f"{ratio.pairs} pair(s) of 1x and {ratio.multiplier:g}x; {BASES[ratio.interval_basis]}"
     usable = _usable(cells)
-    fit = fitted_exponent([cell.mean_output_tok for cell in usable], [_wh(cell) for cell in usable])
+    fit = fitted_exponent([cell.served_output_tok for cell in usable], [_wh(cell) for cell in usable])
     return fit, f"a line through {fit.n} cells of {_inputs(usable)} input tokens; {SCATTER}"
 
 
@@ -72,10 +72,10 @@ def _usable(cells: list[CellResult]) -> list[CellResult]:
     usable = [cell for cell in cells if cell.verdict != "invalid"]
     inputs = [cell.mean_input_tok for cell in usable]
     common = max(
-        dict.fromkeys(inputs), key=lambda tok: len({c.mean_output_tok for c in usable if c.mean_input_tok == tok})
+        dict.fromkeys(inputs), key=lambda tok: len({c.served_output_tok for c in usable if c.mean_input_tok == tok})
     )
     same = [cell for cell in usable if cell.mean_input_tok == common]
-    return same if len({cell.mean_output_tok for cell in same}) > 1 else usable
+    return same if len({cell.served_output_tok for cell in same}) > 1 else usable
 
 
 def _inputs(cells: list[CellResult]) -> str:
@@ -91,10 +91,10 @@ def _draw(view: RunView, cells: list[CellResult], slope: Interval, narrow: bool)
     axis = figure.subplots()
     ratio = view.result.energy_ratio
     on_line = [cell for cell in view.compared if cell.wh_per_query] if ratio and ratio.exponent else _usable(cells)
-    x = np.log([cell.mean_output_tok for cell in on_line])
+    x = np.log([cell.served_output_tok for cell in on_line])
     y = np.log([_wh(cell) for cell in on_line])
     ends = np.log(
-        [min(cell.mean_output_tok for cell in cells) / 1.3, max(cell.mean_output_tok for cell in cells) * 1.3]
+        [min(cell.served_output_tok for cell in cells) / 1.3, max(cell.served_output_tok for cell in cells) * 1.3]
     )
     first = int(np.argmin(x))
     axis.plot(
@@ -110,6 +110,6 @@ def _draw(view: RunView, cells: list[CellResult], slope: Interval, narrow: bool)
     log_axis(axis, "y", reach)
     axis.set_ylim(min(reach) / 1.4, max(reach) * 1.4)
     axis.set_xlabel("mean output length (tokens), logarithmic")
-    axis.set_ylabel(f"Wh per query\n({boundary_and_source(cells[0])})")
+    axis.set_ylabel(f"Wh per query\n({query_boundary_and_source(cells[0])})")
     legend_above(figure, axis, narrow, columns=2)
     return figure

@@ -14,7 +14,7 @@ from estimator.distributions import LogNormal
 from results.report.figures.common import legend_above, log_axis, new_figure
 from results.report.svg import AMBER, BLUE, INK, MUTED
 from results.report.view import Drawing, LeftOut, RunView
-from results.report.words import boundary_and_source, sig
+from results.report.words import query_boundary, query_boundary_and_source, sig
 from results.schema import CellResult, StoredPrediction
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,7 +30,7 @@ def predicted_figure(view: RunView) -> Drawing | LeftOut:
     return Drawing(
         key="predicted",
         title=TITLE,
-        finding=". ".join(_finding(cell) for cell in cells) + ".",
+        finding=". ".join(_finding(cell) for cell in cells) + f". Boundary: {query_boundary(cells[0])}.",
         caption=(
             "Hill and bar: predicted distribution of the mean over the workload's lengths (Eq. 1; uncertain in node "
             "power, PUE and throughput), with its mean and P5 to P95. Point: the measured mean with its 95% interval "
@@ -55,9 +55,13 @@ def _finding(cell: CellResult) -> str:
         return f"{cell.name}: no comparison"
     inside = predicted.p5 <= measured.mean <= predicted.p95
     return (
-        f"{cell.name}: measured {sig(measured.mean)} Wh per query lies {'inside' if inside else 'outside'} the "
+        f"{cell.name}: {_how(cell)} {sig(measured.mean)} Wh per query lies {'inside' if inside else 'outside'} the "
         f"predicted P5 to P95 of the mean, {sig(predicted.p5)} to {sig(predicted.p95)} Wh"
     )
+
+
+def _how(cell: CellResult) -> str:
+    return "SIMULATED" if "simulated" in cell.power_source else "measured"
 
 
 def mean_density(stored: StoredPrediction, cell: str, ln_wh: FloatArray) -> FloatArray | None:
@@ -85,7 +89,7 @@ def _draw(view: RunView, cells: list[CellResult], narrow: bool) -> Figure:
         _draw_cell(axis, view, cell)
         axis.set_title(f"{cell.name} {cell.workload}: measured / predicted = {sig(cell.ratio)}")
     quantity = "Wh per query" if narrow else "Wh per query, logarithmic"
-    axis.set_xlabel(f"{quantity} ({boundary_and_source(cells[0])})")
+    axis.set_xlabel(f"{quantity} ({query_boundary_and_source(cells[0])})")
     legend_above(figure, figure.axes[0], narrow, columns=2)
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from results.report.figures.common import legend_above, log_axis, new_figure
 from results.report.svg import AMBER, BLUE, MUTED
 from results.report.view import Drawing, LeftOut, RunView
-from results.report.words import query_boundary, sig
+from results.report.words import query_boundary, sig, source_words
 from results.schema import CellResult
 
 TITLE = "Energy per query, side by side"
@@ -27,14 +27,17 @@ def side_by_side_figure(runs: tuple[RunView, ...]) -> Drawing | LeftOut:
             f"the runs are of different boundaries ({', '.join(sorted(boundaries))}): joules of different hardware do "
             "not share an axis",
         )
+    if len({view.simulated for view, _ in rows}) > 1:
+        return LeftOut(TITLE, "some of the runs have simulated power and some measured, which do not share an axis")
+    covered = "; ".join(dict.fromkeys(query_boundary(cell) for _, cell in rows))
     words = [f"{view.short} {cell.name}: {sig(cell.wh_per_query.mean)} Wh" for view, cell in rows if cell.wh_per_query]
     return Drawing(
         key="side-by-side",
         title=TITLE,
         finding="; ".join(words) + ".",
         caption=(
-            f"Boundary: {query_boundary(rows[0][1])}. Points: measured means with 95% intervals (all errors; those "
-            "that runs share do not tell them apart, so see the differences). Band: predicted P5 to P95 of the mean."
+            f"Boundary: {covered}. Points: measured means with 95% intervals (all errors; those that runs share do not "
+            "tell them apart, so see the differences). Band: predicted P5 to P95 of the mean."
         ),
         draw=lambda narrow: _draw(rows, narrow),
     )
@@ -66,7 +69,6 @@ def _draw(rows: list[tuple[RunView, CellResult]], narrow: bool) -> Figure:
             label="invalid" if mark == "x" else "measured mean, 95% interval",
         )
         reach.append(energy.mean)
-    simulated = any(view.simulated for view, _ in rows)
     reach += [cell.wh_per_query.ci95[1] for _, cell in rows if cell.wh_per_query and cell.wh_per_query.ci95]
     log_axis(axis, "x", reach)
     axis.set_xlim(min(reach) / 1.3, max(reach) * 1.3)
@@ -76,6 +78,7 @@ def _draw(rows: list[tuple[RunView, CellResult]], narrow: bool) -> Figure:
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel(f"Wh per query, logarithmic ({'SIMULATED' if simulated else rows[0][1].power_source})")
+    sources = ", ".join(dict.fromkeys(source_words(cell.power_source) for _, cell in rows))
+    axis.set_xlabel(f"Wh per query, logarithmic ({sources})")
     legend_above(figure, axis, narrow, columns=3)
     return figure

@@ -22,7 +22,7 @@ _STYLES = ((AMBER, "-"), (SKY, "--"), (INK, ":"))
 def throughput_figure(view: RunView) -> Drawing | LeftOut:
     """Return the figure, or why there is none."""
     cells = [cell for cell in view.cells if cell.role != "ladder" and cell.tps_tok_per_s]
-    if not cells or (len({cell.mean_output_tok for cell in cells}) < 2 and not view.models and not view.s1_rows):
+    if not cells or (len({cell.served_output_tok for cell in cells}) < 2 and not view.models and not view.s1_rows):
         return LeftOut(TITLE, "it takes cells of two output lengths, or a throughput model to hold one against")
     plateaus = [each.model.cap_tok_per_s for each in view.models if each.model.cap_tok_per_s]
     return Drawing(
@@ -42,10 +42,10 @@ def throughput_figure(view: RunView) -> Drawing | LeftOut:
 
 
 def _finding(cells: list[CellResult], models: tuple[NamedModel, ...]) -> str:
-    low, high = (pick(cells, key=lambda cell: cell.mean_output_tok) for pick in (min, max))
+    low, high = (pick(cells, key=lambda cell: cell.served_output_tok) for pick in (min, max))
     found = (
-        f"{sig(low.tps_tok_per_s)} tok/s at {low.mean_output_tok:,.0f} output tokens ({low.name}), "
-        f"{sig(high.tps_tok_per_s)} tok/s at {high.mean_output_tok:,.0f} ({high.name})"
+        f"{sig(low.tps_tok_per_s)} tok/s at {low.served_output_tok:,.0f} output tokens ({low.name}), "
+        f"{sig(high.tps_tok_per_s)} tok/s at {high.served_output_tok:,.0f} ({high.name})"
     )
     plateaus = [
         f"{each.name} levels at {sig(each.model.cap_tok_per_s)} tok/s" for each in models if each.model.cap_tok_per_s
@@ -56,7 +56,7 @@ def _finding(cells: list[CellResult], models: tuple[NamedModel, ...]) -> str:
 def _draw(view: RunView, cells: list[CellResult], narrow: bool) -> Figure:
     figure = new_figure(narrow, 3.6 if narrow else 3.4)
     axis = figure.subplots()
-    outputs = [cell.mean_output_tok for cell in cells] + [float(row.output_tok) for row in view.s1_rows]
+    outputs = [cell.served_output_tok for cell in cells] + [float(row.output_tok) for row in view.s1_rows]
     ends = (max(1.0, min(outputs) / 1.4), max(outputs) * 1.4)
     heights = [cell.tps_tok_per_s or 1.0 for cell in cells]
     for number, (named, (colour, style)) in enumerate(zip(view.models, _STYLES, strict=False)):

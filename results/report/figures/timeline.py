@@ -37,8 +37,14 @@ def timeline_figure(view: RunView) -> Drawing | LeftOut:
 
 def _finding(view: RunView) -> str:
     cells = [cell for cell in view.result.cells if cell.window]
-    simulated = " The power is simulated." if view.simulated else ""
-    return f"Over {duration(view.timeline.duration_s)}. {_windows(cells)}.{simulated}"
+    return f"Over {duration(view.timeline.duration_s)}. {_windows(cells)}.{_simulated(view)}"
+
+
+def _simulated(view: RunView) -> str:
+    """Say which of the watts drawn are simulated: all, or all but those of the meters."""
+    if not view.simulated_gpus:
+        return ""
+    return f" The power is simulated, but for {view.metered}." if view.metered else " The power is simulated."
 
 
 def _windows(cells: list[CellResult]) -> str:
@@ -64,7 +70,9 @@ def _caption(view: RunView) -> str:
     devices = (
         f" Single devices: mean over all {number}, band from the lowest to the highest." if number > FEW_DEVICES else ""
     )
-    source = "simulated" if view.simulated else f"read from {view.manifest.power.name}"
+    source = "simulated" if view.simulated_gpus else f"read from {view.manifest.power.name}"
+    if view.metered:
+        source += f" or read from {view.metered}" if view.simulated_gpus else f" and {view.metered}"
     return (
         f"Line: mean; band: lowest to highest reading of each stretch of time.{devices} Light grey: idle or search; "
         f"tinted: a cell under load; darker: the window that its figures come from. Watts are {source}, without PUE."

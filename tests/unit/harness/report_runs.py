@@ -35,7 +35,7 @@ def pair(folder: Path, *, hostile: bool = False, simulated: bool = False, rate: 
     if hostile:
         run.manifest |= {"model": HOSTILE, "labels": [HOSTILE], "server_version": HOSTILE}
         run.manifest["servers"][0]["argv"] = ["vllm", "--name", HOSTILE, "--api-key", "s3cret", "--hf-token=s3cret"]
-        run.manifest["config"] = {"model": HOSTILE, "api_key": "s3cret"}
+        run.manifest["config"] = {"model": HOSTILE, "api_key": "s3cret", "url": ["http://me:s3cret@127.0.0.1:8000"]}
         run.prediction["tps_source"] = HOSTILE
     return run.write(folder)
 

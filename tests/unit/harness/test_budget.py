@@ -8,8 +8,8 @@ from harness.analysis.saturation import Rung, SearchResult
 from harness.analysis.steady import WINDOW_TOO_SHORT, choose_window
 from harness.budget import JOB_S, Need, Scatter, granted, scatter_of, tps_of
 from harness.cell_budgets import cell_need
+from harness.cell_plan import CellPlan
 from harness.console.budget import budget_lines
-from harness.job import CellPlan
 from harness.load.arrival import Arrival
 from harness.plan import Timing
 from tests.unit.harness.synthetic_record import JOULES, PERIOD_S, TOK, record_of, rule

@@ -68,6 +68,12 @@ def test_a_running_server_cannot_be_given_launch_options(launch_option):
         load_config({"url": ("http://localhost:8000",), **launch_option}, None)
 
 
+def test_an_address_with_a_password_is_refused_without_repeating_it():
+    with pytest.raises(ConfigError, match="url holds a user or a password") as refused:
+        load_config({"url": ("http://me:s3cret@localhost:8000",)}, None)
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), (64, 64), (1, 1)])
 def test_concurrency_is_a_number_or_a_search(given, kept):
     assert load_config({"concurrency": given}, None).concurrency == kept

@@ -6,7 +6,7 @@ import pytest
 
 from harness import node_exporter
 from harness.errors import ConfigError, NodeError
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.node_exporter import ExporterOptions, News, run_exporter
 from harness.power.base import GPU_LOST, PowerRow
 from harness.server.metrics import ServerCounters
@@ -59,6 +59,7 @@ def test_a_meter_alone_is_exported_and_no_node_is_modelled(tmp_path):
     [
         ({"power": "none"}, ConfigError, "nothing to export"),
         ({"power": "magic"}, ConfigError, "no power source"),
+        ({"power": "simulated", "urls": ("http://me:word@127.0.0.1:8000",)}, ConfigError, "user or a password"),
         ({"power": "replay:"}, ConfigError, "no power source"),
         ({"power": "simulated", "gpus": ("0",)}, ConfigError, "--gpu"),
         ({"power": "none", "node_meters": ("ipmi", "ipmi")}, ConfigError, "named twice"),

@@ -20,7 +20,7 @@ from harness.prediction import (
     make_prediction,
     tps_rows,
 )
-from results.schema import CellResult, StoredPrediction
+from results.schema import CellResult, QueryEnergy, StoredPrediction
 from tests.unit.harness.plans import constant_tps, gpus, plan_of
 from workloads.spec import load_workload
 from workloads.tasks import load_task
@@ -128,6 +128,16 @@ def test_only_sound_cells_of_fixed_length_become_rows():
     assert [(row.tps_tok_per_s, row.gpus, row.input_tok, row.output_tok) for row in rows] == [
         (50.0, 2, 500, 100), (60.0, 2, 500, 100),
     ]  # fmt: skip
+
+
+def test_a_row_has_the_length_that_was_served_where_the_server_chose_it():
+    energy = QueryEnergy(
+        mean=0.03, p50=0.03, p50_rule="r", boundary="gpu", pue=1.5, pue_source="s", mean_without_pue=0.02, ci95=None,
+        standard_uncertainty_rel=None, uncertainty_parts_rel={},
+    )  # fmt: skip
+    told = {"verdict": "suspect", "reasons": ("lengths_as_served",), "joules_per_tok": 0.9, "wh_per_query": energy}
+    (row,) = tps_rows("m", 2, (cell(100, 9.0).model_copy(update=told),), "s")
+    assert row.output_tok == 80  # 0.02 Wh of 0.9 J a token
 
 
 LENGTHS = {"1x": fixed_lengths(500, 300), "15x": fixed_lengths(500, 4_500)}

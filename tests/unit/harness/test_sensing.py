@@ -6,7 +6,7 @@ from harness import plan as plan_module
 from harness import sensing
 from harness.config import load_config
 from harness.errors import ConfigError, NodeError
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.manifest import REPLAYED_LABEL, SIMULATED_LABEL, new_manifest
 from harness.plan import make_plan
 from harness.power.combined import Combined

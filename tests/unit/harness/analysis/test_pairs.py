@@ -114,3 +114,21 @@ def test_a_batch_limit_that_holds_throughput_down_makes_a_cell_suspect(tmp_path,
     result = analysed(tmp_path / "run", PLAIN, binds=binds, doubling_gain_rel=gain)
     (cell,) = result.cells
     assert ("config_limited" in cell.reasons, cell.verdict != "valid") == (suspect, suspect)
+
+
+@pytest.mark.parametrize(("served", "exponent"), [((80.0, 160.0), 2.0), ((80.0, 80.2), None)])
+def test_the_exponent_is_over_the_lengths_that_were_served_where_the_server_chose_them(tmp_path, served, exponent):
+    result = analysed(tmp_path / "run", PLAIN, MULTIPLIED)
+    cells = []
+    for cell, tok, joules in zip(result.cells, served, (1.0, 2.0), strict=True):
+        wh = joules * tok / 3600
+        energy = cell.wh_per_query.model_copy(update={"mean": 1.5 * wh, "mean_without_pue": wh})
+        told = {
+            "reasons": ("lengths_as_served",),
+            "verdict": "suspect",
+            "joules_per_tok": joules,
+            "wh_per_query": energy,
+        }
+        cells.append(cell.model_copy(update=told))
+    ratio = energy_ratio([cells], power_model(open_run(tmp_path / "run")[1]))
+    assert ratio.exponent == (None if exponent is None else pytest.approx(exponent))

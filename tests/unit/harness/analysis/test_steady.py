@@ -140,6 +140,19 @@ def test_mixed_lengths_are_steady_though_kv_usage_wanders(usage):
     assert max(swings) > 0.02
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_scrapes_that_come_late_are_no_noise_of_the_throughput(seed):
+    """One answer in twenty begins up to 0.45 s after the server has read its counters, and the next is on time."""
+    rng = np.random.default_rng(seed)
+    even = record_of(TOK * rng.normal(1, 0.005, 600), JOULES * rng.normal(1, 0.005, 600), np.full(600, KV))
+    late_s = np.where(rng.random(601) < 0.05, rng.uniform(0, 0.45, 601), 0)
+    late_s[[0, -1]] = 0
+    seen = Record(even.t_s + late_s, even.tokens, even.kv_usage, even.interval_joules)
+    rates = np.diff(seen.tokens) / np.diff(seen.t_s)
+    assert rates.std() / rates.mean() > 0.2
+    assert choose_window(seen, rule()).reasons == ()
+
+
 def test_too_noisy_a_cell_keeps_its_figure_and_says_what_was_not_shown():
     window = choose_window(noisy(20, sd_rel=0.2), rule())
     assert set(window.reasons) == {STEADINESS_UNPROVEN, PRECISION_NOT_REACHED}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.course import Course, Hold, Look
-from harness.live import LiveState, QueryFigure
+from harness.live.course import Course, Hold, Look
+from harness.live.programme import stress_steps
+from harness.live.state import LiveState, QueryFigure
 from harness.load.health import TickRow
 from harness.power.base import PowerRow
-from harness.programme import stress_steps
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
 from tests.unit.harness.plans import gpus, plan_of

@@ -50,6 +50,7 @@ def test_the_answer_comes_before_the_findings_and_each_status_is_a_word():
     assert "? unknown Redfish" in text
     assert "joules of the GPUs [gpu]: NVML, energy counters of GPU 0" in text
     assert "none of them was run" in text
+    assert "ask whoever runs it before you do" in text
 
 
 def test_a_name_in_brackets_is_printed_and_not_taken_for_a_style():

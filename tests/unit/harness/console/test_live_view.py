@@ -9,8 +9,10 @@ from rich.console import Console
 
 from harness.console.live_view import LiveView, view_lines
 from harness.console.snapshot import facts_of, take
-from harness.course import Look, Span
-from harness.live import LiveState
+from harness.live.course import Look, Span
+from harness.live.state import LiveState
+from harness.server.metrics import ServerCounters
+from harness.server.monitor import ServerRow
 from tests.unit.harness.console.live_moments import NOW_S, measuring, plan_on
 
 SIZES = [(80, 24), (140, 45), (48, 12)]
@@ -51,6 +53,29 @@ def test_simulated_power_cannot_be_missed(width, height):
     assert any(line.startswith("── energy") and "source SIMULATED, boundary node_modelled" in line for line in lines)
 
 
+METER = ("ipmi", "node", 2345.0)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES[:2])
+def test_a_node_meter_beside_simulated_gpus_is_told_apart_from_them(width, height):
+    simulated = shot_of(0)
+    figure = replace(simulated.figures[0], source="ipmi", boundary="node x PUE")
+    facts = replace(simulated.facts, boundary="node")
+    lines = shown(replace(simulated, facts=facts, meters=(METER,), figures=(figure,)), width, height)
+    assert lines[1].strip() == "SIMULATED GPU POWER; metered: ipmi [node], with J/token and Wh"
+    assert any(line.startswith("── energy") and "source ipmi, boundary node" in line for line in lines)
+    with_joules = [line for line in lines if re.match(r"(J/token|Wh/query) ", line)]
+    assert len(with_joules) == 2
+    assert not any("simulated" in line for line in with_joules)
+    assert any(line.startswith("total") and "[simulated; node " in line for line in lines)
+
+
+def test_a_meter_that_gives_no_joule_of_the_run_is_said_to_give_watts_alone():
+    lines = shown(replace(shot_of(0), meters=(METER,)))
+    assert lines[1].strip() == "SIMULATED GPU POWER and joules; metered: ipmi [node] watts alone"
+    assert all("simulated" in line for line in lines if re.match(r"(J/token|Wh/query) ", line))
+
+
 def test_measured_power_names_its_sensor_and_never_says_simulated():
     text = "\n".join(shown(shot_of(8), 140, 45))
     assert "simulated" not in text.lower()
@@ -77,6 +102,13 @@ def test_the_view_of_a_cell_says_where_the_run_stands():
         "Wh/query  1x 0.001138, predicted 0.0009781 (simulated, node_modelled x PUE)",
     ):
         assert words in text
+
+
+def test_after_a_restart_tps_is_not_known_yet_and_the_counter_is_not_called_missing():
+    live, plan = measuring()
+    live.servers_scraped([ServerRow(NOW_S + 0.5, NOW_S + 0.5, 0, ServerCounters(generation_tok=7.0))])
+    text = "\n".join(shown(take(live, facts_of(plan, "stress"), now_s=NOW_S + 0.5)))
+    assert "TPS       not known yet: a server began, or began again, within the last 10 s" in text
 
 
 def test_the_log_takes_the_height_that_is_left_and_shows_its_end():
@@ -108,6 +140,7 @@ def test_throttling_is_named_with_how_many_gpus_it_holds():
     lines = shown(shot_of(8, hot=(3, 5)), 140, 45)
     (row,) = [line for line in lines if line.startswith("throttled")]
     assert "sw_power_cap on 6 of 8, hw_thermal_slowdown on 2 of 8" in row
+    assert row.endswith("longest on one GPU so far: sw_power_cap 60 s, hw_thermal_slowdown 60 s")
     assert "hw_thermal_slowdown 60 s" in row
     assert [line for line in lines if line.startswith("!")] == [
         "!         GPU 3: hw_thermal_slowdown",

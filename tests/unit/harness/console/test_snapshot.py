@@ -4,9 +4,9 @@ import pytest
 
 from estimator.nodes import load_profile
 from harness.console.snapshot import facts_of, take
-from harness.course import Course
-from harness.live import LiveState
-from harness.programme import stress_steps, sweep_steps
+from harness.live.course import Course
+from harness.live.programme import stress_steps, sweep_steps
+from harness.live.state import LiveState
 from harness.sweep_config import sweep_config
 from tests.unit.harness.console.live_moments import GPU_W, NOW_S, SECOND_LOOK, TOK_PER_S, measuring, plan_on, power_row
 

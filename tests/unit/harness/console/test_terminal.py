@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.console.snapshot import facts_of
 from harness.console.terminal import Progress, can_show
-from harness.live import LiveState
+from harness.live.state import LiveState
 from tests.unit.harness.console.live_moments import measuring
 
 

@@ -133,8 +133,18 @@ async def test_what_was_never_sent_is_counted_and_not_dropped() -> None:
     unsent = [row for row in load.rows if row.send_mono_s is None]
     assert len(load.rows) == 10
     assert len(unsent) == 7
-    assert {(row.answer.outcome, row.answer.error) for row in unsent} == {("aborted", NEVER_SENT)}
+    assert {(row.answer.outcome, row.answer.error, row.streamed) for row in unsent} == {("aborted", NEVER_SENT, True)}
     assert len(load.server.asked) == 3
+
+
+@in_loop
+async def test_as_large_a_share_of_what_was_never_sent_counts_as_probes() -> None:
+    async with loading(Script(answer_delay_s=30), burst(2_000), max_in_flight=3, streamed_share=0.3) as load:
+        load.loop.grow_to(3)
+        await until_in_loop(lambda: load.loop.held_back == 1_997, "the limit")
+        await load.loop.stop(drain=False)
+    probes = sum(row.streamed for row in load.rows if row.send_mono_s is None)
+    assert probes == pytest.approx(600, abs=4 * sqrt(2_000 * 0.3 * 0.7))
 
 
 @in_loop

@@ -6,14 +6,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from estimator.nodes import load_profile
-from harness.live import PHASES, LiveState, QueryFigure
+from harness.live.state import PHASES, LiveState, QueryFigure
+from harness.live.totals import LAG_BOUNDS_S
 from harness.load.health import MAX_LAG_P99_S, TickRow
 from harness.metrics.catalogue import METRICS, PROFILE_SOURCE
 from harness.metrics.collectors import NodeCollector, NodeModel, Pue, RunCollector, source_kind, without_user
 from harness.power.base import PowerRow
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
-from harness.totals import LAG_BOUNDS_S
 
 
 def power(t_s, uuid, power_w, energy_j, source="nvml"):
@@ -316,3 +316,86 @@ def test_a_node_exports_power_and_servers_and_nothing_of_a_run():
 def test_a_password_in_the_address_of_a_server_is_not_exported():
     assert value(samples(node(LiveState())), "harness_server_info", server="0", url="http://127.0.0.1:8000") == 1
     assert without_user("http://127.0.0.1:8000/x") == "http://127.0.0.1:8000/x"
+
+
+# The last five minutes of a node ------------------------------------------------------------------------
+
+
+class Watched:
+    """A node of two GPUs of 300 W and 400 W, watched by an exporter."""
+
+    def __init__(self, pue=None):
+        self.live = LiveState()
+        self.collector = NodeCollector(self.live, ("http://127.0.0.1:8000",), HGX, pue)
+
+    def at(self, t_s, *, tokens=None, finished=None, lost=False):
+        b = power(t_s, "b", None, None) if lost else power(t_s, "b", 400, 400 * t_s)
+        self.live.power_read([power(t_s, "a", 300, 300 * t_s), b])
+        self.collector.servers_scraped(
+            [ServerRow(t_s, t_s, 0, ServerCounters(generation_tok=tokens, finished_requests=finished))]
+        )
+
+    def recent(self, what):
+        found = samples(exported(self.collector))
+        name = f"harness_recent_{what}"
+        return {dict(labels).get("boundary", ""): joules for (each, labels), joules in found.items() if each == name}
+
+
+def test_energy_of_the_last_minutes_is_the_watts_over_what_was_finished_in_them():
+    """700 W over 100 s are 70,000 J, for 5,000 tokens of 20 requests."""
+    watched = Watched(Pue(1.1, "measured"))
+    watched.at(0, tokens=1_000, finished=10)
+    watched.at(100, tokens=6_000, finished=30)
+    node_w = 0.25 * 1600 + 1.22 * 700
+    assert watched.recent("span_seconds") == {"": 100}
+    assert watched.recent("token_energy_joules") == pytest.approx(
+        {"gpu": 70_000 / 5_000, "node_modelled": 100 * node_w / 5_000, "node_modelled x PUE": 110 * node_w / 5_000}
+    )
+    assert watched.recent("query_energy_joules") == pytest.approx(
+        {"gpu": 70_000 / 20, "node_modelled": 100 * node_w / 20, "node_modelled x PUE": 110 * node_w / 20}
+    )
+
+
+def test_what_is_older_than_five_minutes_is_forgotten():
+    watched = Watched()
+    for t_s, finished in ((0, 0), (200, 50), (400, 60), (500, 64)):
+        watched.at(t_s, tokens=100 * finished, finished=finished)
+    assert watched.recent("span_seconds") == {"": 300}
+    assert watched.recent("query_energy_joules")["gpu"] == pytest.approx(300 * 700 / 14)
+
+
+def test_a_restart_within_the_minutes_neither_loses_nor_invents_requests():
+    """20 before it and 6 after it, over 200 s in which the server was away for 90."""
+    watched = Watched()
+    watched.at(0, tokens=5_000, finished=100)
+    watched.at(100, tokens=7_000, finished=120)
+    watched.at(150)
+    assert watched.recent("query_energy_joules") == {}
+    watched.at(200, tokens=600, finished=6)
+    assert watched.recent("query_energy_joules")["gpu"] == pytest.approx(200 * 700 / 26)
+    assert watched.recent("token_energy_joules")["gpu"] == pytest.approx(200 * 700 / 2_600)
+
+
+def test_what_is_not_known_of_the_last_minutes_is_left_out_and_never_0():
+    watched = Watched()
+    watched.at(0, tokens=5_000, finished=100)
+    assert watched.recent("span_seconds") == {}
+    watched.at(10, tokens=5_000, finished=100)
+    assert watched.recent("token_energy_joules") == watched.recent("query_energy_joules") == {}
+    watched.at(20, tokens=5_400, finished=100)
+    assert watched.recent("token_energy_joules")["gpu"] == pytest.approx(20 * 700 / 400)
+    assert watched.recent("query_energy_joules") == {}
+    watched.at(30, tokens=5_400, finished=101, lost=True)
+    assert watched.recent("token_energy_joules") == watched.recent("query_energy_joules") == {}
+    watched.at(40, tokens=5_400)
+    assert watched.recent("token_energy_joules")["gpu"] == pytest.approx(40 * 700 / 400)
+    assert watched.recent("query_energy_joules") == {}
+
+
+def test_a_device_that_is_first_read_after_the_servers_has_its_minutes_from_then_on():
+    watched = Watched()
+    watched.collector.servers_scraped([ServerRow(0, 0, 0, ServerCounters(generation_tok=0.0, finished_requests=0.0))])
+    watched.at(10, tokens=900, finished=9)
+    watched.at(30, tokens=1_000, finished=10)
+    assert watched.recent("span_seconds") == {"": 20}
+    assert watched.recent("query_energy_joules")["gpu"] == pytest.approx(20 * 700)

@@ -2,7 +2,7 @@ import pytest
 
 from estimator.nodes import load_profile
 from harness.analysis.run import analyse_run
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.metrics.collectors import NodeModel
 from harness.metrics.of_run import measured_figures, predicted_figures, run_collector
 from harness.prediction import TpsSource, make_prediction

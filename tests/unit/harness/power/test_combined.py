@@ -9,6 +9,7 @@ from harness.power.combined import Combined, SideBySide, sampler_of
 from harness.power.meter_names import check_meter
 from harness.power.meters import open_meter
 from harness.power.sampler import PowerSampler
+from tests.fakes.waiting import until
 
 
 class Fake:
@@ -33,22 +34,15 @@ class Fake:
         """Nothing to release."""
 
 
-def wait_until(condition, limit_s=10.0):
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "nothing happened"
-        time.sleep(0.005)
-
-
 def test_a_meter_that_is_slow_to_answer_does_not_hold_up_the_gpus():
     stalled, rows = threading.Event(), []
     gpu, meter = Fake("nvml", "gpu"), Fake("redfish", "node", stalled=stalled)
     both = SideBySide(gpu, [meter], rows.extend, period_s=0.01)
     both.start()
-    wait_until(lambda: len(rows) >= 10)
+    until(lambda: len(rows) >= 10, "readings")
     assert {row.source for row in rows} == {"nvml"}
     stalled.set()
-    wait_until(lambda: any(row.source == "redfish" for row in rows))
+    until(lambda: any(row.source == "redfish" for row in rows), "readings")
     both.stop()
     assert {(row.source, row.boundary) for row in rows} == {("nvml", "gpu"), ("redfish", "node")}
     assert gpu.threads.isdisjoint(meter.threads)
@@ -74,7 +68,7 @@ def test_a_slow_meter_is_read_once_more_at_the_end():
     meter = Fake("ipmi", "node", period_s=1000.0)
     both = SideBySide(Fake("nvml", "gpu"), [meter], rows.extend, period_s=0.01)
     both.start()
-    wait_until(lambda: any(row.source == "ipmi" for row in rows))
+    until(lambda: any(row.source == "ipmi" for row in rows), "readings")
     end_s = time.monotonic()
     both.stop()
     of_meter = [row for row in rows if row.source == "ipmi"]

@@ -8,6 +8,7 @@ from harness.errors import MeasurementError
 from harness.power import sampler as sampler_module
 from harness.power.base import DeviceIdentity, DeviceSample
 from harness.power.sampler import Lateness, PowerSampler
+from tests.fakes.waiting import until
 
 
 class FakeSource:
@@ -29,18 +30,11 @@ class FakeSource:
         pass
 
 
-def wait_until(condition, limit_s=10.0):
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "nothing happened"
-        time.sleep(0.005)
-
-
 def test_each_round_gives_the_sink_one_row_for_every_device():
     source, batches = FakeSource(), []
     before_mono_s, before_wall_s = time.monotonic(), time.time()
     with PowerSampler(source, batches.append, period_s=0.01) as sampler:
-        wait_until(lambda: len(batches) >= 5)
+        until(lambda: len(batches) >= 5, "readings")
     after_mono_s, after_wall_s = time.monotonic(), time.time()
     assert [[row.uuid for row in batch] for batch in batches] == [["a", "b"]] * len(batches)
     assert [batch[0].power_w for batch in batches] == list(range(1, source.reads + 1))
@@ -59,14 +53,14 @@ def test_equal_readings_are_all_kept():
 
     rows = []
     with PowerSampler(Constant(), rows.extend, period_s=0.01) as sampler:
-        wait_until(lambda: len(rows) >= 5)
+        until(lambda: len(rows) >= 5, "readings")
     assert len(rows) == sampler.lateness.rounds
 
 
 def test_a_slow_round_loses_the_deadlines_it_ran_past_and_counts_them():
     source, rows = FakeSource(lambda read: time.sleep(0.35) if read == 2 else None), []
     with PowerSampler(source, rows.extend, period_s=0.1) as sampler:
-        wait_until(lambda: source.reads >= 5)
+        until(lambda: source.reads >= 5, "reads of the source")
     assert sampler.missed >= 2
     start_s = rows[0].t_mono_s - rows[0].late_s
     for row in rows[::2]:
@@ -85,7 +79,7 @@ def test_the_time_of_a_row_is_the_middle_of_its_read():
 
     source, rows = FakeSource(on_read), []
     with PowerSampler(source, rows.extend, period_s=0.5):
-        wait_until(lambda: rows)
+        until(lambda: rows, "readings")
     assert rows[0].t_mono_s - began[0] == pytest.approx(0.1, abs=0.08)
 
 
@@ -99,7 +93,7 @@ def test_what_the_source_raises_ends_the_sampling_and_is_raised_again(ask):
     source, rows = FakeSource(fail), []
     sampler = PowerSampler(source, rows.extend, period_s=0.01)
     sampler.start()
-    wait_until(lambda: source.reads == 3)
+    until(lambda: source.reads == 3, "reads of the source")
     sampler._thread.join()
     with pytest.raises(OSError, match="sensor unplugged"):
         getattr(sampler, ask)()
@@ -112,13 +106,13 @@ def test_what_the_sink_raises_is_raised_again_on_leaving_the_block():
 
     source = FakeSource()
     with pytest.raises(OSError, match="disk full"), PowerSampler(source, full, period_s=0.01):
-        wait_until(lambda: source.reads == 1)
+        until(lambda: source.reads == 1, "reads of the source")
 
 
 def test_an_error_of_the_block_is_not_replaced_by_one_of_the_sampler():
     source = FakeSource(fail)
     with pytest.raises(KeyError), PowerSampler(source, lambda batch: None, period_s=0.01):
-        wait_until(lambda: source.reads == 3)
+        until(lambda: source.reads == 3, "reads of the source")
         raise KeyError("mine")
 
 
@@ -128,7 +122,7 @@ def test_a_read_that_never_returns_is_a_measurement_error(monkeypatch):
     source = FakeSource(lambda read: release.wait(10) and None)
     sampler = PowerSampler(source, lambda batch: None, period_s=0.01)
     sampler.start()
-    wait_until(lambda: source.reads == 1)
+    until(lambda: source.reads == 1, "reads of the source")
     with pytest.raises(MeasurementError, match="hangs"):
         sampler.stop()
     release.set()
@@ -137,7 +131,7 @@ def test_a_read_that_never_returns_is_a_measurement_error(monkeypatch):
 def test_sampling_runs_on_a_named_daemon_thread_that_stops_at_once():
     source = FakeSource()
     with PowerSampler(source, lambda batch: None, period_s=60.0):
-        wait_until(lambda: source.reads == 1)
+        until(lambda: source.reads == 1, "reads of the source")
     assert (source.thread_name, source.daemon) == ("power-sampler-fake", True)
     assert source.reads == 1
     assert source.thread_name not in [thread.name for thread in threading.enumerate()]

@@ -18,8 +18,10 @@ from harness.studies.report import write_report
 from harness.studies.report_view import run_view
 from results.report import page
 from results.report.figures.throughput import throughput_figure
+from results.report.figures.timeline import timeline_figure
 from tests.unit.harness import report_runs
-from tests.unit.harness.synthetic_run import GENERATING_S, IDLE_W, LOADED_W, OFFSET_KW, PUE, SLOPE
+from tests.unit.harness.synthetic_run import GENERATING_S, IDLE_W, LOADED_W, OFFSET_KW, PUE, SLOPE, SyntheticRun
+from tests.unit.harness.test_metered_run import METER_W, meter, rows
 
 HEADINGS = ("h1", "h2", "h3", "h4")
 NODE_W = 1000 * 0.25 * OFFSET_KW + SLOPE * 2 * LOADED_W
@@ -162,9 +164,16 @@ def test_a_sweeps_ladder_is_not_called_the_papers(made):
 
 def test_two_runs_have_their_differences_with_intervals(made):
     words = page_of(made, "two").words
-    said = r"traditional, B over A: J/token × 0\.500 \(95% [\d.]+ to [\d.]+\); throughput × 2\.00 \(95%"
+    said = (
+        r"traditional, B over A: J/token \(node, modelled\) × 0\.500 \(95% [\d.]+ to [\d.]+\); throughput × 2\.00 \(95%"
+    )
     assert re.search(said, words)
     assert "random errors within the windows alone" in words
+    assert "boundary of joules" in words
+
+
+def test_a_page_of_several_runs_with_every_figure_stays_under_8_mb(made):
+    assert all(path.stat().st_size < 8_000_000 for _, path in made.values())
 
 
 def test_runs_of_simulated_and_measured_power_are_not_compared(text_alone, tmp_path):
@@ -172,7 +181,32 @@ def test_runs_of_simulated_and_measured_power_are_not_compared(text_alone, tmp_p
     write_report([measured, simulated], tmp_path / "r.html")
     words = Outline((tmp_path / "r.html").read_text()).words
     assert "No differences are given: some of the runs have simulated power and some measured" in words
+    assert "Energy per query, side by side is left out: some of the runs have simulated power" in words
     assert "SIMULATED POWER: every watt, joule and Wh of B is simulated" in words
+
+
+@pytest.mark.parametrize("boundary", ["node", "node_modelled"])
+def test_simulated_gpus_beside_a_node_meter_are_told_apart_from_it(text_alone, tmp_path, boundary):
+    run = SyntheticRun()
+    run.manifest |= {"meters": [meter("redfish", "node", 0.01)], "boundary": boundary}
+    run.manifest["power"] |= {"name": "simulated"}
+    run.power += rows(run, "redfish", "node", METER_W)
+    folder = run.write(tmp_path / "mixed")
+    write_report([folder], tmp_path / "r.html")
+    words = Outline((tmp_path / "r.html").read_text()).words
+    assert "SM clock" in words
+    assert "The watts and joules are simulated." in words  # those of the devices
+    drawn = timeline_figure(run_view(folder))
+    assert "The power is simulated, but for redfish (node)." in drawn.finding
+    assert "Watts are simulated or read from redfish (node), without PUE." in drawn.caption
+    if boundary == "node":
+        assert "SIMULATED GPU POWER: the watts and joules of the GPUs of mixed are simulated." in words
+        assert "read from redfish, boundary node. Meters: redfish (node)." in words
+        assert "power: redfish" in words
+        assert "SIMULATED POWER" not in words
+    else:
+        assert "every watt, joule and Wh is simulated, but for the watts of its meters: redfish (node)." in words
+        assert "power: SIMULATED" in words
 
 
 def test_the_traces_are_those_of_the_readings(tmp_path):

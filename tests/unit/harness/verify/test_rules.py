@@ -165,7 +165,7 @@ def queue(rows):
         (
             "server",
             add_tokens,
-            FROM_ENERGY | {"tps", "tps_error", "tokens", "random_error", "changes", "uncertainty_parts"},
+            FROM_ENERGY | {"tps", "tps_error", "tokens", "random_error", "changes", "window_size", "uncertainty_parts"},
         ),
         ("power", lower_counter, FROM_WATTS | {"counter_integral", "ratio_interval"}),
         ("power", lower_power, {"counter_integral", "device_figures"}),
@@ -229,6 +229,28 @@ def test_a_changed_result_fails_the_rules_on_that_figure(copied, change, expecte
     found = failed(copied)
     assert found - COPIES == expected
     assert bool(found & COPIES) == changes_cells(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "half_width", "reasons", "held"),
+    [
+        ("kv_usage", 0.01, 0.05, [], True),
+        ("throughput", 0.01, 0.05, [], False),
+        ("throughput", 0.01, 0.05, ["steadiness_unproven"], True),
+        ("kv_usage", 0.01, 0.05, ["drift", "no_steady_state"], False),
+        ("kv_usage", 0.05, 0.01, ["drift", "no_steady_state"], True),
+    ],
+)
+def test_kv_usage_must_not_be_shown_to_move_and_the_others_be_shown_not_to(
+    copied, name, change, half_width, reasons, held
+):
+    def edit(result):
+        cell = result["cells"][0]
+        cell["reasons"] = reasons
+        cell["window"]["changes"][name] |= {"change": change, "half_width_95": half_width}
+
+    edit_json(copied, "result.json", edit)
+    assert ("steadiness" not in failed(copied)) == held
 
 
 def changes_cells(folder):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.live.trail import TRAIL_S, Moment, Trail
 from harness.load.health import TickRow
-from harness.trail import TRAIL_S, Moment, Trail
 
 
 def trail_of(seconds, tok_per_s=100.0, watts=(200.0, 300.0), until_s=1_000.0):
@@ -32,6 +32,12 @@ def test_a_server_without_a_counter_leaves_the_rate_unknown_and_a_failed_gpu_the
     trail.add(Moment(1_000.5, None, None, None, None, None))
     assert trail.tps(10.0) is None
     assert trail.gpu_watts(10.0) is None
+
+
+def test_a_restarted_server_has_no_negative_rate():
+    trail = trail_of(20)
+    trail.add(Moment(1_000.5, 0.0, 0.0, 0.0, 0.0, None))
+    assert trail.tps(10.0) is None
 
 
 def test_a_gpu_seen_later_leaves_the_watts_unknown_until_the_span_has_it():

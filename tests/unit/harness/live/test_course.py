@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.course import Course, Hold, Span, Step
-from harness.programme import stress_steps, sweep_steps
+from harness.live.course import Course, Hold, Span, Step
+from harness.live.programme import stress_steps, sweep_steps
 from harness.sweep_config import sweep_config
 from tests.unit.harness.plans import constant_tps, plan_of
 

@@ -55,8 +55,8 @@ class Trail:
         ends = self._ends(span_s)
         if ends is None or ends[0].generated_tok is None or ends[1].generated_tok is None:
             return None
-        seconds = ends[1].t_s - ends[0].t_s
-        return (ends[1].generated_tok - ends[0].generated_tok) / seconds, seconds
+        seconds, generated_tok = ends[1].t_s - ends[0].t_s, ends[1].generated_tok - ends[0].generated_tok
+        return (generated_tok / seconds, seconds) if generated_tok >= 0 else None  # fewer: a server was restarted
 
     def gpu_watts(self, span_s: float) -> tuple[float, float] | None:
         """Return the mean power of all GPUs together over the last ``span_s`` and the seconds it is really over.

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.power.base import PowerRow
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.course import Course, Hold, Look
+from harness.live.course import Course, Hold, Look
+from harness.live.totals import ClientTotals, DeviceTotals, ServerTotals
+from harness.live.trail import Moment, Trail
 from harness.load.health import TickRow
 from harness.power.base import PowerRow
 from harness.server.monitor import ServerRow
-from harness.totals import ClientTotals, DeviceTotals, ServerTotals
-from harness.trail import Moment, Trail
 
 PHASES = ("plan", "bare_idle", "launch", "idle", "search", "calibrate", "predict", "measure", "done")
 

@@ -4,9 +4,9 @@ import urllib.request
 import pytest
 
 from harness.errors import ConfigError
-from harness.exporter import MetricsServer, parse_address
-from harness.live import LiveState
+from harness.live.state import LiveState
 from harness.metrics.collectors import RunCollector
+from harness.metrics.exporter import MetricsServer, parse_address
 
 
 def collector():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.course import Span, Step
+from harness.live.course import Span, Step
 from harness.plan import Plan, Timing
 from harness.sweep_config import SweepConfig
 
