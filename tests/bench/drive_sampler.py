@@ -18,14 +18,16 @@ from harness.power.base import PowerRow
 from harness.power.nvml import open_nvml
 from harness.power.nvml_sampler import NvmlSampler
 from harness.power.sampler import PowerSampler
-from tests.bench.drive_client import drive
+from tests.bench.drive_client import PROMPT_TOK, drive
 
 STREAMS = 256
 WARM_S = 3.0
 
 
 def main(how: str, url: str, seconds: float) -> None:
-    options = argparse.Namespace(url=url, streams=STREAMS, share=0.0, output_tok=1, warm_s=WARM_S, seconds=seconds)
+    options = argparse.Namespace(
+        url=url, streams=STREAMS, share=0.0, prompt_tok=PROMPT_TOK, output_tok=1, warm_s=WARM_S, seconds=seconds
+    )
     source, rows = open_nvml(), list[PowerRow]()
     with (NvmlSampler if how == "process" else PowerSampler)(source, rows.extend) as sampler:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # of this thread alone
