@@ -98,7 +98,7 @@ class Reproduction:
     def _single(self, quantity: str, preset: str) -> float:
         value = self.value(quantity, preset)
         if not isinstance(value, Estimate):
-            raise ValueError(f"quantity '{quantity}' is not a single value and cannot stand in a note")  # noqa: TRY004
+            raise ValueError(f"quantity '{quantity}' is not a single value and cannot stand in a note")  # noqa: TRY004 - the name is wrong, not a type
         return value.value
 
 

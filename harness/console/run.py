@@ -221,8 +221,10 @@ def _measured(cell: CellResult) -> str:
     energy = cell.wh_per_query
     if energy is None:
         return "n/a"
-    uncertainty = energy.standard_uncertainty_rel
-    return f"{energy.mean:.4g}" + ("" if uncertainty is None else f" (u = {uncertainty:.1%})")
+    if energy.ci95 is None:
+        return f"{energy.mean:.4g} (error unknown)"
+    low, high = energy.ci95
+    return f"{energy.mean:.4g} (95% {low:#.3g} to {high:#.3g})"
 
 
 def _query_boundary(energy: QueryEnergy | None) -> str:

@@ -53,7 +53,7 @@ class TokenizerCounter:
             self._tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise WorkloadFileError(f"cannot read the tokenizer {file}: {error.strerror or error}") from error
-        except Exception as error:
+        except Exception as error:  # the library raises nothing narrower
             raise WorkloadFileError(f"{file} is not a tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
