@@ -63,9 +63,11 @@ class Instruments:
         """Scrape the servers at ``urls`` meanwhile."""
         self.monitor = ServerMonitor(urls, self._servers_scraped)
         self.monitor.start()
+        self.live.server_urls = tuple(urls)
         try:
             yield
         finally:
+            self.live.server_urls = ()
             self.monitor.stop()
 
     def go_blind(self, servers: Sequence[int]) -> None:

@@ -118,7 +118,7 @@ async def _opened(
 ) -> AsyncIterator[Job]:
     async with AsyncExitStack() as stack:
         if plan.config.metrics_address != "none":
-            metrics = MetricsServer(run_collector(plan, manifest, live), plan.config.metrics_address)
+            metrics = MetricsServer(run_collector(plan, manifest, live), live, plan.config.metrics_address)
             stack.callback(metrics.close)
             say(f"metrics: {metrics.url}")
         session = await stack.enter_async_context(new_session())

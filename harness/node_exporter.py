@@ -17,7 +17,8 @@ from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
 from harness.config import refuse_user
 from harness.errors import ConfigError, NodeError
 from harness.live.state import LiveState
-from harness.metrics.collectors import NodeCollector, NodeModel, Pue, without_user
+from harness.metrics.collectors import NodeCollector, NodeModel, Pue
+from harness.metrics.discovery import without_user
 from harness.metrics.exporter import MetricsServer
 from harness.power.base import GPU_LOST, PowerSource
 from harness.power.nvml import nvml_unavailable_reason, open_nvml
@@ -54,13 +55,13 @@ async def run_exporter(options: ExporterOptions, say: Say) -> None:
     Raises ``ConfigError`` or ``NodeError`` for what cannot be begun, and what ended the sampling of a sensor.
     """
     refuse_user(options.urls)
-    live = LiveState()
+    live = LiveState(server_urls=options.urls)
     with ExitStack() as stack:
         sources = _open_sources(options, live, stack)
         node = _node_model(options, sources)
         pue = None if options.pue is None else Pue(options.pue, "measured")
-        collector = NodeCollector(live, options.urls, node, pue)
-        metrics = MetricsServer(collector, options.metrics_address)
+        collector = NodeCollector(live, node, pue)
+        metrics = MetricsServer(collector, live, options.metrics_address)
         stack.callback(metrics.close)
         samplers = [
             stack.enter_context(sampler_for(source, live.power_read, period_s=_period_s(source))) for source in sources

@@ -34,7 +34,8 @@ class LiveState:
     """The run's present state; every method may be called from any thread.
 
     ``concurrency`` is what the load is to keep in flight, ``hold`` how long it is held, ``looks`` what the window rule
-    found so far; the three are of the present cell. ``repeat`` is which of how many. Times are monotonic seconds.
+    found so far; the three are of the present cell. ``repeat`` is which of how many. ``server_urls`` are the base
+    addresses of the servers in use. Times are monotonic seconds.
     """
 
     phase: str = "plan"
@@ -43,6 +44,7 @@ class LiveState:
     figures: tuple[QueryFigure, ...] = ()
     missed_power_samples: int = 0
     devices: dict[str, DeviceTotals] = field(default_factory=dict)
+    server_urls: tuple[str, ...] = ()
     servers: dict[int, ServerRow] = field(default_factory=dict)
     server_totals: dict[int, ServerTotals] = field(default_factory=dict)
     clients: dict[int, ClientTotals] = field(default_factory=dict)

@@ -136,7 +136,7 @@ ITL = Definition(
 SERVER_UP = Definition(
     "harness_server_up", "gauge", ("server",), "1", "1 if the last scrape of the server's /metrics succeeded."
 )
-SERVER_INFO = Definition("harness_server_info", "gauge", ("server", "url"), "1", "The address of a server.")
+SERVER_INFO = Definition("harness_server_info", "gauge", ("server", "url"), "1", "The address of a server in use.")
 SERVER_RESTARTS = Definition(
     "harness_server_restarts_total", "counter", ("server",), "restarts",
     "Times that the server's counters began again from zero.",

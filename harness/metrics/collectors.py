@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -15,6 +14,7 @@ from harness.live.recent import Recent
 from harness.live.state import PHASES, LiveState
 from harness.live.totals import LAG_BOUNDS_S, DeviceTotals
 from harness.metrics import catalogue as of
+from harness.metrics.discovery import without_user
 from harness.metrics.families import Families
 from harness.server.monitor import ServerRow
 
@@ -80,11 +80,9 @@ class RunCollector(Collector):
 class NodeCollector(Collector):
     """The metrics of a node that serves somebody else's traffic."""
 
-    def __init__(
-        self, live: LiveState, urls: Sequence[str], node: NodeModel | None = None, pue: Pue | None = None
-    ) -> None:
-        """Export ``live``; its servers are those at ``urls``."""
-        self._live, self._urls, self._node, self._pue = live, tuple(urls), node, pue
+    def __init__(self, live: LiveState, node: NodeModel | None = None, pue: Pue | None = None) -> None:
+        """Export ``live``; node watts are modelled where there is a model."""
+        self._live, self._node, self._pue = live, node, pue
         self._recent = Recent()
 
     def servers_scraped(self, rows: Sequence[ServerRow]) -> None:
@@ -97,8 +95,6 @@ class NodeCollector(Collector):
         """Yield every metric as of now."""
         families = Families()
         families.add(of.EXPORTER_INFO, 1, version=__version__)
-        for number, url in enumerate(self._urls):
-            families.add(of.SERVER_INFO, 1, server=str(number), url=without_user(url))
         with self._live.lock:
             add_power(families, self._live, self._node, self._pue)
             add_servers(families, self._live)
@@ -128,12 +124,6 @@ class NodeCollector(Collector):
         if self._pue is not None:
             found |= {(name, f"{of_node} x PUE"): self._pue.value * node_w for (name, of_node), node_w in nodes.items()}
         return found
-
-
-def without_user(url: str) -> str:
-    """Return an address without the user and password it may hold."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def source_kind(source: str) -> str:
@@ -187,6 +177,8 @@ def _add_node(families: Families, gpus: Sequence[DeviceTotals], node: NodeModel)
 
 def add_servers(families: Families, live: LiveState) -> None:
     """Add what the servers say; of one that does not answer nothing old is told."""
+    for number, url in enumerate(live.server_urls):
+        families.add(of.SERVER_INFO, 1, server=str(number), url=without_user(url))
     for number, row in live.servers.items():
         server, counters = str(number), row.counters
         families.add(of.SERVER_UP, float(row.error is None), server=server)

@@ -1,20 +1,28 @@
-"""Serve metrics over HTTP for Prometheus to scrape."""
+"""Serve metrics over HTTP for Prometheus to scrape, and the servers for it to discover."""
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.registry import Collector
 
 from harness.errors import ConfigError
+from harness.live.state import LiveState
+from harness.metrics import discovery
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 class MetricsServer:
-    """Serves a collector over HTTP until closed."""
+    """Serves a collector, and the servers of a live state on /servers, over HTTP until closed."""
 
-    def __init__(self, collector: Collector, address: str) -> None:
+    def __init__(self, collector: Collector, live: LiveState, address: str) -> None:
         """Listen on HOST:PORT; raises ``ConfigError`` if that cannot be done."""
         host, port = parse_address(address)
         registry = CollectorRegistry()
@@ -29,6 +37,7 @@ class MetricsServer:
                 why=error.strerror or str(error),
                 fix="choose another port with --metrics-address HOST:PORT, or 'none'",
             ) from error
+        self._server.set_app(_with_servers(make_wsgi_app(registry), live))
         self.url = f"http://{host}:{self._server.server_port}/metrics"
 
     def close(self) -> None:
@@ -36,6 +45,18 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _with_servers(metrics: WSGIApplication, live: LiveState) -> WSGIApplication:
+    """Return what answers for the servers on their path, and with the metrics on any other."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("GET", discovery.PATH):
+            return metrics(environ, start_response)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(discovery.target_groups(live)).encode()]
+
+    return app
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -16,6 +16,8 @@ What a run (`harness stress`, `harness sweep`) and `harness exporter` serve to P
 - Counters start from zero with the run or the exporter, and go on over a restart of the server. Use `rate()` or
   `increase()`.
 - What is not known is left out; it is never 0.
+- `/servers`, at the same address, names the vLLM servers in use to Prometheus' HTTP service discovery, so that it
+  scrapes their own metrics too: [how](deploy.md#how-vllm-is-found).
 """
 
 _SECTIONS = {

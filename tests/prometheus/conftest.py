@@ -67,7 +67,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with ExitStack() as stack:
         vllm = stack.enter_context(server_process(SCRIPT))
         ports = {old: free_port("127.0.0.1") for old in ("9477", "9478", "9400", "9090")}
-        ports["8000"] = int(vllm.rpartition(":")[2])
         configuration = real_prometheus.config(ports, home)
         prometheus = stack.enter_context(real_prometheus.prometheus(configuration, ports["9090"], home))
         began_s = time.time()
@@ -81,6 +80,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
         exporter, node = start("exporter", "9478", "--pue", str(PUE))
         until(lambda: prometheus.query(f'harness_generated_tokens_total{{instance="{node}"}}'), "the exporter", 60)
+        until(lambda: prometheus.query('up{job="vllm"} == 1'), "the server of the exporter", 30)
         run, run_address = start("stress", "9477", *RUN_OPTIONS)
         until(lambda: prometheus.query(f'cell:harness_query_energy:ratio{{instance="{run_address}"}}'), "a cell", 90)
         until(lambda: prometheus.query('instance:harness_cell_query_energy_watt_hours:rate1m{cell="3x"}'), "the other")
@@ -96,7 +96,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert left.code == 0, left.err
         (folder,) = (home / "results" / "runs").iterdir()
         yield Scene(
-            prometheus, began_s, loaded_s, ended_s, run_address, node, f"127.0.0.1:{ports['8000']}", run_text,
+            prometheus, began_s, loaded_s, ended_s, run_address, node, vllm, run_text,
             node_text, json.loads(done.out), json.loads((folder / "prediction.json").read_text()), left.err,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -53,13 +54,19 @@ class Prometheus:
 
 
 def config(ports: Mapping[str, int], folder: Path) -> Path:
-    """Write the shipped configuration with other targets by ``ports`` (old to new) and a pace of a second."""
+    """Write the shipped configuration with other ports (old to new) and a pace of a second."""
+
+    def moved(address: str) -> str:
+        return re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda port: str(ports[port[0]]), address)
+
     document = yaml.safe_load(CONFIG.read_text())
     document["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     document["rule_files"] = [str(CONFIG.parent / pattern) for pattern in document["rule_files"]]
     for job in document["scrape_configs"]:
-        for group in job["static_configs"]:
-            group["targets"] = [f"127.0.0.1:{ports[target.split(':')[1]]}" for target in group["targets"]]
+        for group in job.get("static_configs", ()):
+            group["targets"] = [moved(target) for target in group["targets"]]
+        for asked in job.get("http_sd_configs", ()):
+            asked |= {"url": moved(asked["url"]), "refresh_interval": "1s"}
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(document))
     return path

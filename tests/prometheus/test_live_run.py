@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.fakes.waiting import until
 from tests.prometheus import real_prometheus
 from tests.prometheus.conftest import GPU_W, GPUS, PUE, SCRIPT
 from tests.prometheus.expressions import compared, dashboard, filled, names, panel_expressions, rules
@@ -12,6 +13,7 @@ from tests.prometheus.expressions import compared, dashboard, filled, names, pan
 pytestmark = pytest.mark.timeout(300)
 
 NODE_W = 1600 * GPUS / 8 + 1.22 * GPUS * GPU_W
+NAMED = 'prometheus_sd_discovered_targets{name="scrape", config="vllm"}'
 P_MAX_W = 11_300 * GPUS / 8
 
 
@@ -22,6 +24,19 @@ def of(instance, **labels):
 def test_every_target_of_the_shipped_configuration_is_scraped(scene):
     up = {labels["job"]: value for labels, value in scene.prometheus.query("min by (job) (up)", scene.loaded_s)}
     assert up == {"harness": 1, "vllm": 1, "prometheus": 1, "dcgm": 0}
+
+
+def test_a_server_that_the_run_and_the_exporter_name_is_found_and_scraped_once(scene):
+    assert scene.prometheus.value(NAMED, scene.loaded_s) == 2
+    ((labels, up),) = scene.prometheus.query('up{job="vllm"}', scene.loaded_s)
+    assert (labels["instance"], labels["url"], up) == (scene.vllm.removeprefix("http://"), scene.vllm, 1)
+    told = scene.prometheus.query(f'harness_server_info{{server="0", url="{scene.vllm}"}}', scene.loaded_s)
+    assert {labels["instance"] for labels, _ in told} == {scene.run, scene.node}
+
+
+def test_a_run_withdraws_its_servers_before_its_end(scene):
+    """What Prometheus was told last it keeps: of the exporter, which was ended, the server that is still there."""
+    until(lambda: scene.prometheus.value(NAMED) == 1, "the end of a run's servers to be known", 15)
 
 
 @pytest.mark.parametrize(("title", "unit", "expr"), panel_expressions())
@@ -68,7 +83,7 @@ def test_the_variables_of_the_dashboard_find_their_instances(scene):
     for variable in dashboard()["templating"]["list"][1:]:
         metric = variable["query"]["query"].removeprefix("label_values(").split(",")[0]
         found[variable["name"]] = {labels["instance"] for labels, _ in scene.prometheus.query(metric, scene.loaded_s)}
-    assert found == {"instance": {scene.run, scene.node}, "vllm": {scene.vllm}}
+    assert found == {"instance": {scene.run, scene.node}, "vllm": {scene.vllm.removeprefix("http://")}}
 
 
 def test_the_phases_of_the_run_are_annotations_in_their_order(scene):

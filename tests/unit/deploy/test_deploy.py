@@ -39,7 +39,7 @@ def test_an_option_that_does_not_exist_is_seen():
 
 
 def test_the_words_after_the_slurm_script_are_options_of_stress():
-    called = re.findall(r"sbatch deploy/slurm/stress\.sbatch (.*)", SBATCH.read_text() + PAGE.read_text())
+    called = re.findall(r"sbatch deploy/slurm/stress\.sbatch ([^#\n]*)", SBATCH.read_text() + PAGE.read_text())
     assert len(called) == 2
     for words in called:
         check(["stress", *words.split()])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy.grafana.make_dashboard import as_text
+from harness.metrics import discovery
 from tests.paths import ROOT
 from tests.prometheus.expressions import DASHBOARD, dashboard, names, panels
 from tests.unit.deploy.commands import check
@@ -88,13 +89,19 @@ def test_who_looks_without_signing_in_can_only_look():
 
 
 def test_prometheus_scrapes_the_addresses_that_the_services_listen_on():
-    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in PROMETHEUS["scrape_configs"]}
+    jobs = {job["job_name"]: job for job in PROMETHEUS["scrape_configs"]}
+    asked = [each["url"] for each in jobs.pop("vllm")["http_sd_configs"]]
+    targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items()}
     assert targets == {
         "harness": ["127.0.0.1:9477", "127.0.0.1:9478"],
-        "vllm": ["127.0.0.1:8000"],
         "dcgm": ["127.0.0.1:9400"],
         "prometheus": ["127.0.0.1:9090"],
     }
+    assert asked == [f"http://{target}{discovery.PATH}" for target in targets["harness"]]
+
+
+def test_no_init_is_asked_for_where_the_process_ids_are_those_of_the_host():
+    assert all(service.get("pid") != "host" or "init" not in service for service in SERVICES.values())
 
 
 # Grafana ------------------------------------------------------------------------------------------------

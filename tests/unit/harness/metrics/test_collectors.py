@@ -10,7 +10,7 @@ from harness.live.state import PHASES, LiveState, QueryFigure
 from harness.live.totals import LAG_BOUNDS_S
 from harness.load.health import MAX_LAG_P99_S, TickRow
 from harness.metrics.catalogue import METRICS, PROFILE_SOURCE
-from harness.metrics.collectors import NodeCollector, NodeModel, Pue, RunCollector, source_kind, without_user
+from harness.metrics.collectors import NodeCollector, NodeModel, Pue, RunCollector, source_kind
 from harness.power.base import PowerRow
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
@@ -302,7 +302,7 @@ def test_the_mean_output_of_the_cell_under_load_is_exported():
 
 
 def node(live):
-    return exported(NodeCollector(live, ("http://user:word@127.0.0.1:8000",), HGX, Pue(1.1, "measured")))
+    return exported(NodeCollector(live, HGX, Pue(1.1, "measured")))
 
 
 def test_a_node_exports_power_and_servers_and_nothing_of_a_run():
@@ -313,9 +313,12 @@ def test_a_node_exports_power_and_servers_and_nothing_of_a_run():
     assert {"harness_energy_joules_total", "harness_generated_tokens_total", "harness_pue_ratio"} <= said
 
 
-def test_a_password_in_the_address_of_a_server_is_not_exported():
-    assert value(samples(node(LiveState())), "harness_server_info", server="0", url="http://127.0.0.1:8000") == 1
-    assert without_user("http://127.0.0.1:8000/x") == "http://127.0.0.1:8000/x"
+@pytest.mark.parametrize("scraped", [scrape, node])
+def test_the_addresses_of_servers_are_exported_without_a_password(scraped):
+    live = LiveState(server_urls=("http://user:word@127.0.0.1:8000", "http://127.0.0.1:8001/b"))
+    found = samples(scraped(live))
+    assert value(found, "harness_server_info", server="0", url="http://127.0.0.1:8000") == 1
+    assert value(found, "harness_server_info", server="1", url="http://127.0.0.1:8001/b") == 1
 
 
 # The last five minutes of a node ------------------------------------------------------------------------
@@ -326,7 +329,7 @@ class Watched:
 
     def __init__(self, pue=None):
         self.live = LiveState()
-        self.collector = NodeCollector(self.live, ("http://127.0.0.1:8000",), HGX, pue)
+        self.collector = NodeCollector(self.live, HGX, pue)
 
     def at(self, t_s, *, tokens=None, finished=None, lost=False):
         b = power(t_s, "b", None, None) if lost else power(t_s, "b", 400, 400 * t_s)
