@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, print_json
+from harness.commands.options import JsonFlag, QuietFlag, print_json
 
 
 def measure(
@@ -26,6 +26,7 @@ def measure(
     gpu: Annotated[
         list[str] | None, typer.Option("--gpu", help="GPU to measure, by index or UUID. Default: all.")
     ] = None,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the energy of a command, of a stretch of time, or until Ctrl-C.
@@ -33,6 +34,7 @@ def measure(
     The command's exit code is passed on, and signals are passed on to it. With --json its output goes to stderr.
     """
     from harness.console.measure import print_measure
+    from harness.console.measure_line import watch
     from harness.errors import MeasurementError
     from harness.studies.measure import MeasureOptions
     from harness.studies.measure import measure as run
@@ -44,7 +46,8 @@ def measure(
             gpu=tuple(gpu or ()),
             command=tuple(command or ()),
             stdout_to_stderr=as_json,
-        )
+        ),
+        watch(quiet=quiet, alone=not command),
     )
     if as_json:
         print_json(document)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from harness.errors import ConfigError, MeasurementError, NodeError
+from harness.live.state import LiveState
 from harness.power.base import DeviceState, PowerRow, PowerSource
 from harness.power.meter_names import METERS_HELP, check_meter
 from harness.power.meters import open_meter
@@ -37,18 +38,38 @@ class MeasureOptions:
     stdout_to_stderr: bool = False
 
 
-def measure(options: MeasureOptions) -> dict[str, Any]:
-    """Measure a command, a number of seconds, or the time until interrupted; return the result as a document."""
+class _Readings:
+    """Keeps every row, and gives those of the stretch to its live state."""
+
+    def __init__(self) -> None:
+        self.rows: list[PowerRow] = []
+        self.live: LiveState | None = None
+
+    def take(self, rows: Sequence[PowerRow]) -> None:
+        self.rows.extend(rows)
+        if self.live is not None:
+            self.live.power_read(rows)
+
+
+def measure(
+    options: MeasureOptions, watch: Callable[[LiveState], AbstractContextManager[None]] = lambda _: nullcontext()
+) -> dict[str, Any]:
+    """Measure a command, a number of seconds, or the time until interrupted; return the result as a document.
+
+    ``watch`` is given the live state of the stretch, and is left when the stretch has ended.
+    """
     with ExitStack() as stack:
         sources = _open_sources(options, stack)
         before = {state.uuid: state for source in sources for state in _states(source)}
-        rows: list[PowerRow] = []
+        taken = _Readings()
         samplers = [
-            stack.enter_context(sampler_for(source, rows.extend, period_s=_period_s(source))) for source in sources
+            stack.enter_context(sampler_for(source, taken.take, period_s=_period_s(source))) for source in sources
         ]
         _wait_until(lambda: all(sampler.latest for sampler in samplers), samplers)
         time.sleep(_LEAD_S)
-        stretch = _pass_stretch(options)
+        taken.live = LiveState()
+        with watch(taken.live):
+            stretch = _pass_stretch(options)
         time.sleep(max(source.power_lag_s + _period_s(source) for source in sources) + _TAIL_S)
         for sampler in samplers:
             sampler.stop()
@@ -58,7 +79,7 @@ def measure(options: MeasureOptions) -> dict[str, Any]:
         )
         states = {uuid: (before[uuid], after[uuid]) for uuid in before}
         return measure_document(
-            readings, rows, stretch, states, options.command, options.seconds, host_pids=sees_host_pids()
+            readings, taken.rows, stretch, states, options.command, options.seconds, host_pids=sees_host_pids()
         )
 
 
