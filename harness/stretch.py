@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+from harness.signals import ENDING, is_ignored
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,11 @@ def run_command(argv: Sequence[str], *, seconds: float | None, stdout_to_stderr:
 @contextmanager
 def _signals_to(handle: Callable[[int], None]) -> Iterator[None]:
     """Give the signals that ask to end to ``handle``; one that was ignored, as under nohup, stays ignored."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    taken = [number for number, action in before.items() if action is not signal.SIG_IGN]
-    for number in taken:
+    before = {number: signal.getsignal(number) for number in ENDING if not is_ignored(number)}
+    for number in before:
         signal.signal(number, lambda received, _frame: handle(received))
     try:
         yield
     finally:
-        for number in taken:
-            signal.signal(number, before[number])
+        for number, action in before.items():
+            signal.signal(number, action)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
@@ -29,6 +28,7 @@ from harness.load.health import TickRow, TickSink
 from harness.load.open_loop import OpenLoop
 from harness.load.request import RequestRow, Target
 from harness.server.api import new_session
+from harness.signals import ignore_ending
 from workloads.prompts import RANDOM, Prompts
 
 BATCH_S = 0.25
@@ -265,7 +265,7 @@ def _resolve(future: asyncio.Future[T], result: T) -> None:
 
 def _client_main(pipe: Connection, spec: LoadSpec, rng: np.random.Generator, client: int, clients: int) -> None:
     """Be a client process: the parent says when to stop, so an interrupt from the terminal is left to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_ending()
     try:
         uvloop.run(_drive(pipe, spec, rng, client, clients))
     except (EOFError, BrokenPipeError):

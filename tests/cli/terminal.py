@@ -6,6 +6,8 @@ import fcntl
 import os
 import pty
 import re
+import select
+import signal
 import struct
 import subprocess
 import sys
@@ -39,17 +41,26 @@ class InTerminal:
             start_new_session=True,
         )
         os.close(terminal)
-        self._master, self._sent = master, bytearray()
+        self._master, self._sent, self._gone = master, bytearray(), threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
+        while not self._gone.is_set():
+            if not select.select([self._master], [], [], 0.1)[0]:
+                continue
             try:
                 part = os.read(self._master, 65_536)
             except OSError:  # how a pseudo-terminal says that nobody is left to write
-                return
+                break
             self._sent += part
+        os.close(self._master)
+
+    def hang_up(self) -> None:
+        """Take the terminal away, as a lost connection does: no more can be written, and SIGHUP says so."""
+        self._gone.set()
+        self._reader.join()
+        self.process.send_signal(signal.SIGHUP)
 
     @property
     def text(self) -> str:
@@ -60,7 +71,6 @@ class InTerminal:
         """Wait for the end and return the exit code."""
         code = self.process.wait(timeout_s)
         self._reader.join()
-        os.close(self._master)
         return code
 
     def frames(self) -> list[list[str]]:

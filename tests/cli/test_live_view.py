@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,7 @@ class Runs:
     complete: InTerminal
     interrupted: InTerminal
     codes: dict[str, int]
+    hung_up: Path
     quiet: Ended
 
 
@@ -43,14 +45,19 @@ def runs(vllm, tmp_path_factory):
     env = environment(vllm, Script(tok_per_s=800, tick_s=0.005, max_num_seqs=4))
     complete = InTerminal("stress", *WORDS, "--budget", "4", cwd=folder, env=env)
     interrupted = InTerminal("stress", *WORDS, "--budget", "300", cwd=folder, env=env, columns=120, rows=40)
+    (folder / "lost").mkdir()
+    lost = InTerminal("stress", *WORDS, "--tps-model", "../tps.json", "--budget", "300", cwd=folder / "lost", env=env)
     quiet = start_harness("stress", *WORDS, "--budget", "2", "--quiet", "--json", cwd=folder, env=env)
     try:
-        until(lambda: "▶ measure 1/2" in interrupted.text, "the measurement to be shown", END_S)
+        for terminal in (interrupted, lost):
+            until(lambda terminal=terminal: "▶ measure 1/2" in terminal.text, "the measurement to be shown", END_S)
         interrupted.process.send_signal(signal.SIGINT)
-        codes = {"interrupted": interrupted.ended(END_S), "complete": complete.ended(END_S)}
-        yield Runs(complete, interrupted, codes, ended(quiet, END_S))
+        lost.hang_up()
+        terminals = {"interrupted": interrupted, "complete": complete, "lost": lost}
+        codes = {name: terminal.ended(END_S) for name, terminal in terminals.items()}
+        yield Runs(complete, interrupted, codes, folder / "lost", ended(quiet, END_S))
     finally:
-        for process in (complete.process, interrupted.process, quiet):
+        for process in (complete.process, interrupted.process, lost.process, quiet):
             process.kill()
 
 
@@ -107,7 +114,24 @@ def test_ctrl_c_leaves_the_partial_result_and_the_cursor(runs):
     assert runs.interrupted.text.rindex("\x1b[?25h") > runs.interrupted.text.rindex("\x1b[?25l")
 
 
+def test_a_lost_terminal_ends_the_run_in_order_and_keeps_what_was_measured(runs):
+    assert runs.codes["lost"] == 130
+    (run,) = (runs.hung_up / "results" / "runs").iterdir()
+    assert json.loads((run / "manifest.json").read_text())["status"] == "partial"
+    assert [cell["name"] for cell in json.loads((run / "result.json").read_text())["cells"]] == ["1x"]
+
+
 def test_quiet_leaves_the_result_alone(runs):
     assert runs.quiet.code in (0, 8)
     assert runs.quiet.err == ""
     assert [cell["name"] for cell in json.loads(runs.quiet.out)["cells"]] == ["1x", "3x"]
+
+
+def test_a_stretch_shows_its_joules_on_one_line_that_is_gone_at_the_end_and_none_with_quiet(vllm, tmp_path):
+    words = ("measure", "--seconds", "2", "--power", "simulated")
+    shown, quiet = (InTerminal(*words, *more, cwd=tmp_path, env=environment(vllm)) for more in ((), ("--quiet",)))
+    assert (shown.ended(END_S), quiet.ended(END_S)) == (0, 0)
+    line = r"\d\.\d s  [\d.]+ J, mean [\d.]+ W \(simulated, gpu\)"
+    assert re.search(rf"{line}\r\x1b\[2K", shown.text)
+    assert not re.search(line, quiet.text)
+    assert "SIMULATED: these joules are invented" in quiet.text
