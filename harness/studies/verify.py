@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.verify.checks import Finding
-from harness.verify.covered import NOT_REDERIVED
 from harness.verify.evidence import Evidence, read_evidence
 from harness.verify.repeated import REPEATS_FILE, apply_group_rules, repeats_of
 from harness.verify.rules import apply_rules
@@ -18,8 +17,15 @@ SCHEMA = "inference-energy/verification/1"
 GROUP_SCHEMA = "inference-energy/verifications/1"
 
 COUNTS = {"passed": "pass", "failed": "fail", "not_applicable": "not_applicable"}
+NOT_REDERIVED = {
+    "the prediction's throughput model and draws": "each prediction is checked as Eq. 1 of the inputs stored with it",
+    "plateau, doubling gain and what binds a cell": "taken from its definition, which was stored before its load",
+    "limits, and the shapes of systematic errors": "the same assumptions as in the analysis, worked out by other code",
+    "summary.txt": "has its hash alone",
+}
+"""What is taken as stored or as assumed, and why."""
 NOTES = (
-    "not re-derived: the throughput model and the draws behind the prediction; summary.txt has its hash alone",
+    *(f"not re-derived: {what} ({why})" for what, why in NOT_REDERIVED.items()),
     "hashes show changes since the run's end, not who ran it",
 )
 

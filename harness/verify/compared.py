@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.verify import rederive
@@ -14,6 +14,11 @@ from harness.verify.figures import pue_of, query_wh, served_tok, tokens_in_windo
 PAPER_RATIO = 13.0
 SAME_LENGTH_REL = 0.01
 """Lengths closer than this have no exponent."""
+
+
+def differ(lengths_tok: Sequence[float]) -> bool:
+    """Return whether the longest of some lengths is clearly longer than the shortest."""
+    return max(lengths_tok) > (1 + SAME_LENGTH_REL) * min(lengths_tok)
 
 
 def predicted(evidence: Evidence, cell: Cell) -> Mapping[str, Any] | None:
@@ -99,8 +104,7 @@ def energy_ratio(evidence: Evidence) -> list[Check]:
             logs.append(math.log(other / one))
     derived = math.exp(sum(logs) / len(logs)) if len(logs) == len(pairs) else None
     lengths = [served_tok(cell) for cell in pairs[0]]
-    longer = abs(lengths[1] / lengths[0] - 1) > SAME_LENGTH_REL
-    exponent = math.log(derived) / math.log(lengths[1] / lengths[0]) if derived and longer else None
+    exponent = math.log(derived) / math.log(lengths[1] / lengths[0]) if derived and differ(lengths) else None
     means = [stored["mean_wh"] for cell in pairs[0] if (stored := predicted(evidence, cell)) is not None]
     return [
         equal("pairs", reported.get("pairs", 1), len(pairs)),

@@ -31,7 +31,10 @@ IDLE = ("bare_idle", "idle")
 
 
 class Stretch(NamedTuple):
-    """A load or an idle phase: what was reported of it, its times in s, and the events that hold device states."""
+    """A load or an idle phase: what was reported of it, its times in s, and the events that hold device states.
+
+    From ``begun_s`` to ``over_s`` the servers were kept from anything else: until they were quiet again.
+    """
 
     name: str
     reported: Json
@@ -39,6 +42,8 @@ class Stretch(NamedTuple):
     start_s: float
     end_s: float
     events: dict[str, Json]
+    begun_s: float
+    over_s: float
 
     @property
     def devices(self) -> tuple[Json, ...]:
@@ -52,11 +57,30 @@ def by_stretch(check: Callable[[Evidence, Stretch], Iterator[Check]]) -> Callabl
     def checks(evidence: Evidence) -> list[Check]:
         return [
             Check(found.ok, f"{stretch.name}: {found.text}")
-            for stretch in (*_idle_phases(evidence), *_loads(evidence))
+            for stretch in stretches(evidence)
             for found in check(evidence, stretch)
         ]
 
     return checks
+
+
+def stretches(evidence: Evidence) -> Iterator[Stretch]:
+    """Yield every reported idle phase and load."""
+    yield from _idle_phases(evidence)
+    for cell in evidence.cells:
+        if cell.reported:
+            yield load_of(evidence, cell)
+
+
+def load_of(evidence: Evidence, cell: Cell) -> Stretch:
+    """Return the load of a cell."""
+    first = cell.event_number
+    later = (number for number, event in enumerate(evidence.events) if event["event"] == "cell_start")
+    until = next((number for number in later if number > first), len(evidence.events))
+    events = _states(evidence.events[:first], evidence.events[first:until])
+    return Stretch(
+        cell.name, cell.reported, cell.window_s, cell.quiet_s, cell.load_stop_s, events, cell.start_s, cell.end_s
+    )
 
 
 def _idle_phases(evidence: Evidence) -> Iterator[Stretch]:
@@ -66,17 +90,7 @@ def _idle_phases(evidence: Evidence) -> Iterator[Stretch]:
         if reported is not None and start_s is not None and end_s is not None:
             earlier = [event for event in evidence.events if float(event["t_mono_s"]) < start_s]
             inside = [event for event in evidence.events if start_s <= float(event["t_mono_s"]) <= end_s]
-            yield Stretch(name, reported, (start_s, end_s), start_s, end_s, _states(earlier, inside))
-
-
-def _loads(evidence: Evidence) -> Iterator[Stretch]:
-    starts = [number for number, event in enumerate(evidence.events) if event["event"] == "cell_start"]
-    until = dict(zip(starts, [*starts[1:], len(evidence.events)], strict=True))
-    for cell in evidence.cells:
-        if cell.reported:
-            first = cell.event_number
-            events = _states(evidence.events[:first], evidence.events[first : until[first]])
-            yield Stretch(cell.name, cell.reported, cell.window_s, cell.quiet_s, cell.load_stop_s, events)
+            yield Stretch(name, reported, (start_s, end_s), start_s, end_s, _states(earlier, inside), start_s, end_s)
 
 
 def _states(earlier: list[dict[str, Any]], inside: list[dict[str, Any]]) -> dict[str, Json]:
@@ -149,24 +163,32 @@ def around_load(evidence: Evidence, stretch: Stretch) -> Iterator[Check]:
 
 def reasons(evidence: Evidence, stretch: Stretch) -> Iterator[Check]:
     """See that every device has the reasons that its figures call for, and the cell those of its devices."""
-    called: set[str] = set()
-    around = [stretch.events.get(kind) for kind in ("devices_before", "devices_after")]
     for device in stretch.devices:
-        uuid = device["uuid"]
-        limits = {_state(event, uuid).get("power_limit_w") for event in around}
-        facts = {
-            "hardware_throttled": _fault_share(evidence, stretch, uuid) > MAX_FAULT_SHARE,
-            "ecc_uncorrected": bool(device["ecc_uncorrected"]),
-            "xid_error": bool(device["xids"]),
-            "power_limit_changed": len(limits - {None}) > 1,
-            "foreign_processes": device["foreign_processes"] is True,
-            "gpu_unused": _unused(evidence, stretch, uuid),
-        }
-        wanted = {code for code, holds in facts.items() if holds}
-        yield equal(f"reasons of {uuid}", sorted(CODES & set(device["reasons"])), sorted(wanted))
-        called |= wanted
+        wanted = sorted(_called(evidence, stretch, device))
+        yield equal(f"reasons of {device['uuid']}", sorted(CODES & set(device["reasons"])), wanted)
     if stretch.devices:
-        yield equal("reasons from devices", sorted(CODES & set(stretch.reported["reasons"])), sorted(called))
+        called = sorted(called_for(evidence, stretch))
+        yield equal("reasons from devices", sorted(CODES & set(stretch.reported["reasons"])), called)
+
+
+def called_for(evidence: Evidence, stretch: Stretch) -> set[str]:
+    """Return the reasons that the figures of all devices of a stretch call for."""
+    return {code for device in stretch.devices for code in _called(evidence, stretch, device)}
+
+
+def _called(evidence: Evidence, stretch: Stretch, device: Json) -> set[str]:
+    uuid = device["uuid"]
+    around = [stretch.events.get(kind) for kind in ("devices_before", "devices_after")]
+    limits = {_state(event, uuid).get("power_limit_w") for event in around}
+    facts = {
+        "hardware_throttled": _fault_share(evidence, stretch, uuid) > MAX_FAULT_SHARE,
+        "ecc_uncorrected": bool(device["ecc_uncorrected"]),
+        "xid_error": bool(device["xids"]),
+        "power_limit_changed": len(limits - {None}) > 1,
+        "foreign_processes": device["foreign_processes"] is True,
+        "gpu_unused": _unused(evidence, stretch, uuid),
+    }
+    return {code for code, holds in facts.items() if holds}
 
 
 def every_device(evidence: Evidence, stretch: Stretch) -> Iterator[Check]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -12,7 +11,8 @@ from scipy.stats import t as student_t
 from harness.verify import rederive
 from harness.verify.checks import EXACT_REL, RAW_REL, Check, equal, same
 from harness.verify.evidence import Cell, Evidence
-from harness.verify.rederive import FloatArray
+from harness.verify.series import series_between
+from harness.verify.steady import random_rel
 
 MIN_BEYOND = 3
 """A percentile is reported only where as many requests lie beyond it."""
@@ -101,33 +101,16 @@ def random_error(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -
     reported, batches = cell.reported.get("wh_per_query"), cell.reported["window"].get("batches")
     if reported is None or batches is None:
         return []
-    spans = scrape_intervals(evidence, cell, start_s, end_s)
+    spans = series_between(evidence, cell, start_s, end_s)
     if spans.joules is None:
         return [Check(False, "joules between scrapes are not known")]
-    ratio = spans.joules.sum() / spans.tokens.sum()
-    residuals = [part.sum() for part in np.array_split(spans.joules - ratio * spans.tokens, batches)]
-    derived = math.sqrt(batches / (batches - 1) * sum(r * r for r in residuals)) / spans.joules.sum()
+    derived, ratio = random_rel(spans, batches), float(spans.joules.sum() / spans.tokens.sum())
     low, high = cell.reported["joules_per_tok_ci95"]
     half_width = float(student_t.ppf(0.975, batches - 1)) * derived
     return [
-        *same("random relative error", reported["uncertainty_parts_rel"]["random"], derived, 0.05, 1e-5),
-        *same("half width of J/token", (high - low) / 2 / ratio, half_width, 0.05, 1e-5),
+        *same("random relative error", reported["uncertainty_parts_rel"]["random"], derived, RAW_REL, 1e-7),
+        *same("half width of J/token", (high - low) / 2 / ratio, half_width, RAW_REL, 1e-7),
     ]
-
-
-class Intervals(NamedTuple):
-    """Seconds, tokens and joules at the boundary (or ``None``) between the scrapes of a window."""
-
-    seconds: FloatArray
-    tokens: FloatArray
-    joules: FloatArray | None
-
-
-def scrape_intervals(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> Intervals:
-    """Return what happened in a window between evenly spaced times, as many as there were scrapes."""
-    edges_s = np.linspace(start_s, end_s, sum(start_s <= t <= end_s for t in cell.scrapes_s))
-    tokens = np.diff(rederive.generated_tok_by(cell.scrapes, cell.requests, edges_s, blind=evidence.blind))
-    return Intervals(np.diff(edges_s), tokens, rederive.joules_between(evidence.power, evidence.manifest, edges_s))
 
 
 def combined_error(_: Evidence, cell: Cell) -> list[Check]:
@@ -158,6 +141,7 @@ def measured_eq1(evidence: Evidence, cell: Cell) -> list[Check]:
         *same("allocated median", energy["p50"], median_wh, RAW_REL, 0),
         *same("without PUE", energy["mean_without_pue"], mean_wh / pue_of(evidence), RAW_REL, 0),
         *same("PUE", energy["pue"], pue_of(evidence)),
+        *(same("tokens", energy["output_tok"], served_tok(cell), EXACT_REL) if energy.get("output_tok") else ()),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.verify import rederive
+from harness.verify import rederive, steady
 from harness.verify.checks import Check, equal, same
 from harness.verify.evidence import Cell, Evidence
 from harness.verify.figures import tokens_in_window
@@ -23,12 +23,9 @@ DOUBTFUL = frozenset({
 })  # fmt: skip
 """Reasons that make a cell suspect."""
 
+SATURATED_ROLES = ("compared", "grid")
 MAX_ERROR_SHARE, SATURATED, KV_FULL, GAIN = 0.01, 0.95, 0.90, 0.05
-MAX_CHANGE = 0.02
-"""Of the mean of throughput and power, and of the capacity of the KV cache."""
-PROVEN = ("throughput", "power")
-"""What must be shown not to change; KV usage must only not be shown to change (at a confidence beyond 95%)."""
-PRECISION_REL = 0.02
+FEWEST_SCRAPES = 3
 CLIENT_LIMITS = {"lag_p99_s": 0.05, "cpu_share": 0.8, "empty_slot_share": 0.02, "send_late_p99_s": 0.05}
 
 
@@ -39,13 +36,6 @@ def known_reasons(evidence: Evidence) -> list[Check]:
         codes |= set(idle["reasons"])
     unknown = sorted(codes - FATAL - DOUBTFUL)
     return [Check(not unknown, f"unknown: {', '.join(unknown)}" if unknown else f"{len(codes)} codes, all known")]
-
-
-def verdict(_: Evidence, cell: Cell) -> list[Check]:
-    """Work out the verdict from the reasons."""
-    reasons = set(cell.reported["reasons"])
-    derived = "invalid" if reasons & FATAL else "suspect" if reasons else "valid"
-    return [equal("verdict", cell.reported["verdict"], derived)]
 
 
 def ratio_verdict(evidence: Evidence) -> list[Check]:
@@ -96,64 +86,82 @@ def saturation(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> 
 
     A ladder that the client ended, or that still rose at its end, has no plateau.
     """
-    definition, tps = cell.definition, tokens_in_window(evidence, cell, start_s, end_s) / (end_s - start_s)
-    if definition["role"] not in ("compared", "grid") or tps <= 0:
+    found = _saturated(evidence, cell, start_s, end_s)
+    if found is None:
         return []
+    shown, text = found
+    said = "saturation_unproven" in cell.reported["reasons"]
+    return [Check(shown != said, f"{text}: {'' if shown else 'not '}saturated")]
+
+
+def _saturated(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> Check | None:
+    definition, tps = cell.definition, tokens_in_window(evidence, cell, start_s, end_s) / (end_s - start_s)
+    if definition["role"] not in SATURATED_ROLES or tps <= 0:
+        return None
     plateau, waiting = definition["plateau_tps_tok_per_s"], rederive.gauge(cell.scrapes, "waiting", start_s, end_s)
     plateau = None if definition.get("binds") in ("client", "not_found") else plateau
     queued = sum(value > 0 for value in waiting) / len(waiting) if waiting else 0.0
     shown = (plateau is not None and tps >= SATURATED * plateau) or queued >= SATURATED
     best = "no plateau" if plateau is None else f"{tps / plateau:.1%} of the ladder's best"
-    return [
-        Check(
-            shown != ("saturation_unproven" in cell.reported["reasons"]),
-            f"{best}, a queue in {queued:.0%} of scrapes: {'' if shown else 'not '}saturated",
-        )
-    ]
+    return Check(shown, f"{best}, a queue in {queued:.0%} of scrapes")
 
 
-def config_limited(_: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
+def config_limited(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
     """See whether a batch limit of the server held throughput down while KV memory was free."""
-    definition = cell.definition
-    if definition["role"] not in ("compared", "grid") or definition.get("binds") != "max_num_seqs":
+    found = _limited(evidence, cell, start_s, end_s)
+    if found is None:
         return []
-    kv, gain = rederive.gauge(cell.scrapes, "kv_usage_ratio", start_s, end_s), definition.get("doubling_gain_rel")
-    usage = sum(kv) / len(kv) if kv else 0.0
-    limited = usage < KV_FULL and gain is not None and gain >= GAIN
-    text = f"KV cache {usage:.0%} full, expected gain {'unknown' if gain is None else f'{gain:+.0%}'}"
+    limited, text = found
     return [Check(limited == ("config_limited" in cell.reported["reasons"]), text)]
 
 
-def steadiness(_: Evidence, cell: Cell) -> list[Check]:
-    """See that the intervals of the changes across the window, and of J/token, have the reasons they call for."""
-    window, reasons = cell.reported.get("window"), set(cell.reported["reasons"])
-    if window is None or "changes" not in window:
+def _limited(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> Check | None:
+    definition, tokens = cell.definition, tokens_in_window(evidence, cell, start_s, end_s)
+    if definition["role"] not in SATURATED_ROLES or definition.get("binds") != "max_num_seqs" or tokens <= 0:
+        return None
+    kv, gain = rederive.gauge(cell.scrapes, "kv_usage_ratio", start_s, end_s), definition.get("doubling_gain_rel")
+    usage = sum(kv) / len(kv) if kv else 0.0
+    limited = usage < KV_FULL and gain is not None and gain >= GAIN
+    return Check(limited, f"KV cache {usage:.0%} full, expected gain {'unknown' if gain is None else f'{gain:+.0%}'}")
+
+
+def load_reasons(evidence: Evidence, cell: Cell) -> dict[str, bool]:
+    """Return whether a cell's load calls for being named unsaturated, or held down by a limit of the server."""
+    window_s = cell.window_s
+    saturated = None if window_s is None else _saturated(evidence, cell, *window_s)
+    limited = None if window_s is None else _limited(evidence, cell, *window_s)
+    return {
+        "saturation_unproven": saturated is not None and not saturated.ok,
+        "config_limited": limited is not None and limited.ok,
+    }
+
+
+def steadiness(evidence: Evidence, cell: Cell) -> list[Check]:
+    """See that a window has the reasons that its raw record calls for."""
+    answers, named = steady.reasons(evidence, cell), set(cell.reported["reasons"])
+    if not answers:
         return []
-    changes = {name: (abs(c["change"]), c["half_width_95"]) for name, c in window["changes"].items()}
-    widest = max((size + half for name, (size, half) in changes.items() if name in PROVEN), default=float("inf"))
-    moved = any(size - half > MAX_CHANGE for size, half in changes.values())
-    objected = bool(reasons & {"drift", "steadiness_unproven"})
-    ok = objected if widest > MAX_CHANGE else moved or not objected
-    checks = [Check(ok, f"throughput and power change by at most {widest:.2%} within 95%")]
-    checks.append(Check(moved or "drift" not in reasons, f"{'some' if moved else 'no'} change beyond 2% at 95%"))
-    ratio, interval = cell.reported.get("joules_per_tok"), cell.reported.get("joules_per_tok_ci95")
-    if ratio and interval:
-        half = (interval[1] - interval[0]) / 2 / ratio
-        wanted = cell.definition.get("precision_rel", PRECISION_REL)
-        missed = half > wanted
-        text = f"J/token known to {half:.2%} of {wanted:.2%} asked for"
-        checks.append(Check(missed == ("precision_not_reached" in reasons), text))
-    return checks
+    told = sorted(named & answers.keys())
+    wrong = list(steady.wrong(answers, named))
+    return [Check(not wrong, ", ".join(wrong) or f"{', '.join(told) or 'nothing'} speaks against it")]
 
 
 def reasons_of_facts(_: Evidence, cell: Cell) -> list[Check]:
     """See that what the raw record shows to be wrong is among the reasons, and only that."""
+    named, called = set(cell.reported["reasons"]), facts(cell)
+    wrong = [code for code, holds in called.items() if holds != (code in named)]
+    text = ", ".join(f"{code} {'is missing' if called[code] else 'is not so'}" for code in wrong)
+    return [Check(not wrong, text or "as the record shows")]
+
+
+def facts(cell: Cell) -> dict[str, bool]:
+    """Return whether each reason that stands in the raw record holds."""
     outcomes = cell.requests["outcome"].tolist()
     served, reported = rederive.served_ratio(cell.requests), cell.reported
     client = reported.get("client") or {}
     cut_off = cell.requests.loc[cell.requests["outcome"] == "aborted", "send_mono_s"].tolist()
     over = [name for name, limit in CLIENT_LIMITS.items() if client.get(name) is not None and client[name] > limit]
-    facts = {
+    return {
         "interrupted": not cell.ended,
         "server_lost": cell.server_lost,
         "too_many_errors": bool(outcomes) and outcomes.count("error") / len(outcomes) > MAX_ERROR_SHARE,
@@ -161,11 +169,7 @@ def reasons_of_facts(_: Evidence, cell: Cell) -> list[Check]:
         "lengths_as_served": served not in (None, 1) and cell.usage_only,
         "usage_incomplete": cell.usage_only and any(sent_s <= cell.load_stop_s for sent_s in cut_off),
         "token_count_mismatch": reported["tokens"]["consistent"] is False,
-        "no_window": cell.window_s is None,
+        "no_window": len(steady.scraped_under_load(cell)) < FEWEST_SCRAPES,
         "no_tokens": cell.window_s is not None and reported["tps_tok_per_s"] <= 0,
         "client_bound": bool(over),
     }
-    named = set(reported["reasons"])
-    wrong = [code for code, holds in facts.items() if holds != (code in named)]
-    text = ", ".join(f"{code} {'is missing' if facts[code] else 'is not so'}" for code in wrong)
-    return [Check(not wrong, text or "as the record shows")]

@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
-
 from harness.verify.checks import Check, Finding, equal, found_by, same
-from harness.verify.compared import SAME_LENGTH_REL
+from harness.verify.compared import differ
 from harness.verify.evidence import Evidence
 from harness.verify.figures import served_tok
-from harness.verify.uncertainty import Z_95, common_rel_u
+from harness.verify.uncertainty import Z_95, common_rel_u, ratio_half_width
 
 REPEATS_FILE = "repeats.json"
 Json = Mapping[str, Any]
@@ -125,24 +123,26 @@ def _ratio(repeats: Repeats) -> list[Check]:
     if reported is None or reported["measured"] is None or not pairs:
         told = not pairs or reported is None or reported["verdict"] == "invalid"
         return [Check(told, "no ratio over runs")] if reported is not None else []
-    logs = [sum(_log_ratio(*pair) for pair in run) / len(run) for run in pairs]
+    logs_by_run = [[_log_ratio(*pair) for pair in run] for run in pairs]
+    logs = [sum(run) / len(run) for run in logs_by_run]
     centre = sum(logs) / len(logs)
     checks = [
         equal("pairs", reported["pairs"], sum(map(len, pairs))),
         *same("ratio", reported["measured"], math.exp(centre)),
     ]
     plain, multiplied = pairs[0][0]
-    longer = served_tok(multiplied) / served_tok(plain)
-    scale = math.log(longer) if abs(longer - 1) > SAME_LENGTH_REL else 0.0
+    lengths_tok = [served_tok(plain), served_tok(multiplied)]
+    scale = math.log(lengths_tok[1] / lengths_tok[0]) if differ(lengths_tok) else 0.0
     checks += same("exponent", reported["exponent"], centre / scale if scale else None, 1e-4)
     if len(logs) < 2:
         return checks  # one run: its own rules judge the interval
     common = common_rel_u(repeats.runs[0], plain, multiplied)
-    checks.append(equal("basis", reported["interval_basis"], "unknown" if common is None else "between_runs"))
-    if common is None:
+    basis, own = ratio_half_width(logs_by_run, [pair for run in pairs for pair in run])
+    unknown = common is None or own is None
+    checks.append(equal("basis", reported["interval_basis"], "unknown" if unknown else basis))
+    if common is None or own is None:
         return [*checks, equal("interval", reported["measured_ci95"], None)]
-    half = float(student_t.ppf(0.975, len(logs) - 1)) * _deviation(logs) / math.sqrt(len(logs))
-    half = math.hypot(half, Z_95 * common)
+    half = math.hypot(own, Z_95 * common)
     low, high = reported["measured_ci95"]
     checks += same("low", low, math.exp(centre - half), 1e-4) + same("high", high, math.exp(centre + half), 1e-4)
     if scale:

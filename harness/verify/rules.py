@@ -12,10 +12,12 @@ from harness.verify import (
     figures,
     judged,
     record,
+    sensing,
     sensors,
     swept,
     tasks,
     uncertainty,
+    verdicts,
     windows,
 )
 from harness.verify.checks import Check, Finding, Rule, by_cell, by_window
@@ -148,11 +150,30 @@ RULES = (
         NO_DEVICES,
     ),
     Rule(
+        "sensor_reasons",
+        "devices, meters, cells and idle phases have the reasons that the sensors' readings call for",
+        devices.by_stretch(sensing.sensor_reasons),
+        NO_DEVICES,
+    ),
+    Rule(
         "joules_per_token",
         "J/token is joules over tokens, within its interval",
         by_cell(figures.energy_per_token),
         NO_JOULES,
         covers=("cells.joules_per_tok",),
+    ),
+    Rule(
+        "window_choice",
+        "a window begins after the ramp and ends with the first look that nothing speaks against, or with the load",
+        by_window(windows.chosen),
+        NO_WINDOW,
+    ),
+    Rule(
+        "autocorrelation",
+        "the autocorrelation time is the longest of throughput, power and J/token, by direct sums",
+        by_window(windows.memory),
+        NO_WINDOW,
+        covers=("cells.window.autocorrelation_s",),
     ),
     Rule(
         "changes",
@@ -203,6 +224,7 @@ RULES = (
         NO_JOULES,
         covers=(
             "cells.wh_per_query.mean",
+            "cells.wh_per_query.output_tok",
             "cells.wh_per_query.p50",
             "cells.wh_per_query.mean_without_pue",
             "cells.wh_per_query.pue",
@@ -286,7 +308,12 @@ RULES = (
         "Wh/task is Wh/query times the requests of a task",
         by_cell(tasks.task_energy),
         NO_TASKS,
-        covers=("cells.task.wh_per_task", "cells.task.ci95", "cells.task.predicted_wh_per_task"),
+        covers=(
+            "cells.task.wh_per_task",
+            "cells.task.ci95",
+            "cells.task.predicted_wh_per_task",
+            "cells.task.served_output_tok",
+        ),
     ),
     Rule(
         "saturation",
@@ -300,10 +327,20 @@ RULES = (
         by_window(judged.config_limited),
         "max_num_seqs binds in no cell",
     ),
-    Rule("steadiness", "changes beyond 2% and missed precision are reported", by_cell(judged.steadiness), NO_WINDOW),
+    Rule(
+        "steadiness",
+        "what speaks against a window by its length, ramp, changes and precision is a reason, and only that",
+        by_cell(judged.steadiness),
+        NO_WINDOW,
+    ),
     Rule("reasons", "what the record shows to be wrong is a reason", by_cell(judged.reasons_of_facts), "no cell"),
     Rule("known_reasons", "every reason code is known", judged.known_reasons, "no cell"),
-    Rule("verdict", "verdicts follow from reasons", by_cell(judged.verdict), "no cell"),
+    Rule(
+        "verdict",
+        "verdicts follow from the reasons that are worked out, and these are the reported ones",
+        by_cell(verdicts.verdict),
+        "no cell",
+    ),
     Rule(
         "idle",
         "loaded idle watts are those of the idle phase",

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from harness.verify.checks import RAW_REL, Check, equal, same
+from harness.verify.compared import differ
 from harness.verify.evidence import Evidence
 from harness.verify.figures import served_tok
 from harness.verify.uncertainty import Z_95, common_rel_u, half_width_rel
@@ -19,7 +20,8 @@ SWEEP_FILE = "sweep.json"
 PLATEAU = 0.97
 """The knee is the smallest concurrency with this share of the best throughput."""
 FROM_ENERGY = {
-    "wh_per_query": "mean", "wh_per_query_boundary": "boundary", "standard_uncertainty_rel": "standard_uncertainty_rel"
+    "wh_per_query": "mean", "wh_per_query_boundary": "boundary", "served_output_tok": "output_tok",
+    "standard_uncertainty_rel": "standard_uncertainty_rel",
 }  # fmt: skip
 Cell = Mapping[str, Any]
 
@@ -37,12 +39,12 @@ def lines(evidence: Evidence) -> list[Check]:
     checks = [equal("cells", len(listed), len(kept))]
     for line in listed:
         cell, energy = cells[line["cell"]], cells[line["cell"]]["wh_per_query"] or {}
-        differ = [
+        unlike = [
             name
             for name, value in line.items()
             if name != "cell" and value != (energy.get(FROM_ENERGY[name]) if name in FROM_ENERGY else cell[name])
         ]
-        checks.append(Check(not differ, f"{line['cell']} differs in {', '.join(differ) or 'nothing'}"))
+        checks.append(Check(not unlike, f"{line['cell']} differs in {', '.join(unlike) or 'nothing'}"))
     return checks
 
 
@@ -87,7 +89,7 @@ def exponents(evidence: Evidence) -> list[Check]:
               for cell in grid["cells"] if cell["verdict"] != "invalid" and cell["wh_per_query"]]  # fmt: skip
     rows = {input_tok: [cell for cell in usable if cell["mean_input_tok"] == input_tok] for input_tok in
             sorted({cell["mean_input_tok"] for cell in usable})}  # fmt: skip
-    rows = {key: row for key, row in rows.items() if len({cell["served_tok"] for cell in row}) > 1}
+    rows = {key: row for key, row in rows.items() if differ([cell["served_tok"] for cell in row])}
     reported = {line["input_tok"]: line for line in grid["energy_exponents"]}
     if not rows and not reported:
         return []

@@ -10,7 +10,7 @@ import numpy as np
 from harness.verify import rederive
 from harness.verify.checks import EXACT_REL, RAW_REL, Check, equal, same
 from harness.verify.evidence import Cell, Evidence
-from harness.verify.figures import query_wh
+from harness.verify.figures import query_wh, served_tok
 
 
 def task_shape(_: Evidence, cell: Cell) -> list[Check]:
@@ -33,6 +33,8 @@ def task_energy(evidence: Evidence, cell: Cell) -> list[Check]:
         return []
     requests, wh = cell.definition["tasks"]["mean_requests"], query_wh(evidence, cell)
     checks = same("Wh/task", task["wh_per_task"], None if wh is None else requests * wh, RAW_REL)
+    if task.get("served_output_tok") is not None:
+        checks += same("tokens of a task as served", task["served_output_tok"], requests * served_tok(cell), EXACT_REL)
     predicted = cell.reported.get("predicted_wh_per_query")
     if task["predicted_wh_per_task"] is not None and predicted is not None:
         checks += same("predicted Wh/task", task["predicted_wh_per_task"], requests * predicted["mean"], EXACT_REL)

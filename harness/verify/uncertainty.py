@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from scipy.stats import t as student_t
 from harness.verify import rederive
 from harness.verify.checks import RAW_REL, Check, equal, same
 from harness.verify.evidence import Cell, Evidence
-from harness.verify.figures import scrape_intervals, served_tok, tokens_in_window
+from harness.verify.figures import served_tok, tokens_in_window
+from harness.verify.series import BATCH_MEMORIES, MAX_BATCHES, in_flight, series_between
 
 COUNTER_STEP_S = 0.1
-BATCH_MEMORIES, MAX_BATCHES = 5, 20
-NOTHING = 1e-9
+NOTHING, NOTHING_SCATTERS = 1e-9, 1e-12
 Z_95 = float(norm.ppf(0.975))
 DRAWS, SEED = 200_000, 20_250
 DRAWN_REL = 0.02
@@ -156,24 +156,18 @@ def _is_counted(evidence: Evidence, uuid: str, start_s: float, end_s: float) -> 
 
 
 def _tokens(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> float:
-    tokens = tokens_in_window(evidence, cell, start_s, end_s)
-    uncounted = cell.scrapes.groupby("server")["generation_tok"].count().eq(0).any()
-    if evidence.blind and uncounted:
-        straddling = rederive.straddling_tok(cell.requests, (start_s, end_s))
-        usage_tok = float(np.diff(rederive.usage_by(cell.requests, np.array([start_s, end_s])))[0])
-        return math.sqrt(sum(tok**2 for tok in straddling) / 12) / usage_tok if usage_tok > 0 else 1.0
-    return in_flight(cell) / math.sqrt(6) / tokens
-
-
-def in_flight(cell: Cell) -> float:
-    """Return the requests in flight: the slots of a closed loop, else the time that all spent in flight over time."""
-    if cell.definition.get("arrival", "closed") == "closed":
-        return float(cell.definition["concurrency"])
-    spent_s = 0.0
-    for sent_s, ended_s in zip(cell.requests["send_mono_s"], cell.requests["end_mono_s"], strict=True):
-        if not math.isnan(sent_s):
-            spent_s += max(0.0, min(ended_s, cell.load_stop_s) - max(sent_s, cell.filled_s))
-    return spent_s / (cell.load_stop_s - cell.filled_s)
+    """A request across an edge has an unknown share inside; a counter steps by a token of each of its requests."""
+    told = cell.scrapes.groupby("server")["generation_tok"].count()
+    blind = set(told.index[told == 0]) if evidence.blind else set()
+    of_usage = cell.requests["server"].isin(blind)
+    straddling = rederive.straddling_tok(cell.requests[of_usage], (start_s, end_s))
+    counted = replace(cell, requests=cell.requests[~of_usage])
+    share = 1.0
+    if blind and cell.definition.get("arrival", "closed") == "closed":
+        slots = range(int(cell.definition["concurrency"]))
+        share = sum(slot % len(told) not in blind for slot in slots) / len(slots)
+    squares = sum(tok**2 for tok in straddling) / 12 + (share * in_flight(counted)) ** 2 / 6
+    return math.sqrt(squares) / tokens_in_window(evidence, cell, start_s, end_s)
 
 
 def interval(evidence: Evidence, cell: Cell, start_s: float, end_s: float) -> list[Check]:
@@ -234,11 +228,7 @@ def ratio_interval(evidence: Evidence) -> list[Check]:
     (plain, multiplied), lengths = pairs[0], [served_tok(cell) for cell in pairs[0]]
     logs = [_log_ratio(pair) for pair in pairs]
     common = common_rel_u(evidence, plain, multiplied)
-    half: float | None
-    if len(logs) > 1:
-        basis, half = "between_pairs", _t_half_width(logs)
-    else:
-        basis, half = "within_windows", _hypot([half_width_rel(cell) for cell in (plain, multiplied)])
+    basis, half = ratio_half_width([logs], pairs)
     if half is None or common is None:
         basis, half = "unknown", None
     checks = [equal("basis", reported["interval_basis"], basis)]
@@ -276,6 +266,24 @@ def _log_ratio(pair: tuple[Cell, Cell]) -> float:
 def _hypot(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.sqrt(sum(value * value for value in known)) if len(known) == len(values) else None
+
+
+def ratio_half_width(
+    logs_by_run: Sequence[Sequence[float]], pairs: Sequence[tuple[Cell, Cell]]
+) -> tuple[str, float | None]:
+    """Return what the interval of a mean log-ratio covers, and its half width: Student's t over runs or over pairs.
+
+    It is no less than what the pairs' own windows leave, and that alone where nothing scatters; ``None`` is unknown.
+    """
+    runs = len(logs_by_run)
+    squares = [None if half is None else half**2 for pair in pairs for half in map(half_width_rel, pair)]
+    known = [square for square in squares if square is not None]
+    own = math.sqrt(sum(known) / len(pairs)) if len(known) == len(squares) else None
+    values = [sum(logs) / len(logs) for logs in logs_by_run] if runs > 1 else list(logs_by_run[0])
+    if max(values) - min(values) < NOTHING_SCATTERS:
+        return "within_windows", own
+    of_mean = math.sqrt(sum(1 / len(logs) for logs in logs_by_run)) / runs
+    return "between_runs" if runs > 1 else "between_pairs", max(_t_half_width(values), of_mean * (own or 0.0))
 
 
 def _t_half_width(logs: Sequence[float]) -> float:
@@ -326,7 +334,7 @@ def throughput_error(evidence: Evidence, cell: Cell, start_s: float, end_s: floa
     reported = cell.reported.get("tps_ci95")
     if reported is None:
         return []
-    spans, batches = scrape_intervals(evidence, cell, start_s, end_s), _batches(cell, start_s, end_s)
+    spans, batches = series_between(evidence, cell, start_s, end_s), _batches(cell, start_s, end_s)
     batches = min(batches, len(spans.tokens))
     rate = spans.tokens.sum() / spans.seconds.sum()
     residuals = [part.sum() for part in np.array_split(spans.tokens - rate * spans.seconds, batches)]

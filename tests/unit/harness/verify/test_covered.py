@@ -7,16 +7,18 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from harness.verify.covered import NOT_REDERIVED, coverage, numbers
+from harness.verify.covered import coverage, numbers
 from harness.verify.evidence import read_evidence
 from harness.verify.rules import RULES, apply_rules
 from tests.unit.harness.verify.full_run import full_run, write_full
 
-COARSE = {
-    "cells.wh_per_query.uncertainty_parts_rel.random": 0.1,
-    "cells.joules_per_tok_ci95": 0.1, "cells.meters.difference_rel": 0.2,
+CHANGED_REL = 0.03
+FINE = {
+    "cells.wh_per_query.uncertainty_parts_rel.random": 0.01, "cells.joules_per_tok_ci95": 0.01,
+    "cells.window.autocorrelation_s": 1e-5,
 }  # fmt: skip
-"""What a figure is changed by where its rule compares two estimates of it, not two computations."""
+COARSE = {"cells.meters.difference_rel": 0.2}
+"""What a figure is changed by where its rule tells less, or must tell more, than 3%."""
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +63,17 @@ def changed(evidence, place, rel):
     return replace(evidence, result=result, cells=cells)
 
 
-def test_a_change_of_any_number_fails_a_rule_that_covers_it(evidence):
-    unnoticed, seen = [], set()
+def test_a_change_of_any_number_in_any_cell_fails_a_rule_that_covers_it(evidence):
+    unnoticed, looked_at = [], 0
     for place in leaves(evidence.result):
         path = path_of(place)
-        key = tuple(key for key in place if isinstance(key, str) or place[0] != "cells")
-        if key in seen or any(fnmatchcase(path, pattern) for pattern in NOT_REDERIVED):
-            continue
-        seen.add(key)
-        rel = next((rel for pattern, rel in COARSE.items() if fnmatchcase(path, pattern)), 0.03)
+        rel = next((rel for pattern, rel in (FINE | COARSE).items() if fnmatchcase(path, pattern)), CHANGED_REL)
         forged = changed(evidence, place, rel)
         rules = [rule for rule in RULES if any(fnmatchcase(path, pattern) for pattern in rule.covers)]
+        looked_at += 1
         if not any(rule.find(forged).status == "fail" for rule in rules):
             unnoticed.append(place)
-    assert len(seen) > 100
+    assert looked_at > 250
     assert unnoticed == []
 
 
@@ -91,13 +90,6 @@ def test_a_rule_that_did_not_apply_covers_nothing(evidence, findings):
     silent = [replace(found, status="not_applicable") if found.id == "tps" else found for found in findings]
     found = coverage(evidence, RULES, silent)
     assert (found.status, found.detail) == ("fail", "no rule re-derives cells.tps_tok_per_s")
-
-
-def test_what_is_not_rederived_has_a_reason_and_is_reported(evidence):
-    reported = set(numbers(evidence.result))
-    for pattern, why in NOT_REDERIVED.items():
-        assert why
-        assert any(fnmatchcase(path, pattern) for path in reported), pattern
 
 
 def test_numbers_are_found_wherever_they_stand(evidence):

@@ -165,11 +165,13 @@ def queue(rows):
         (
             "server",
             add_tokens,
-            FROM_ENERGY | {"tps", "tps_error", "tokens", "random_error", "changes", "window_size", "uncertainty_parts"},
+            FROM_ENERGY
+            | {"tps", "tps_error", "tokens", "random_error", "changes", "window_size", "uncertainty_parts"}
+            | {"window_choice", "steadiness", "verdict"},
         ),
-        ("power", lower_counter, FROM_WATTS | {"counter_integral", "ratio_interval"}),
-        ("power", lower_power, {"counter_integral", "device_figures"}),
-        ("power", raise_idle, {"idle"}),
+        ("power", lower_counter, FROM_WATTS | {"counter_integral", "ratio_interval", "sensor_reasons", "verdict"}),
+        ("power", lower_power, {"counter_integral", "device_figures", "sensor_reasons", "verdict"}),
+        ("power", raise_idle, {"idle", "sensor_reasons"}),
         ("requests", drop_request, {"requests", "tokens"}),
         ("requests", slow_first_tokens, {"latencies"}),
         ("server", queue, {"gauges"}),
@@ -198,16 +200,16 @@ def in_part(part, **figures):
         (in_cell(verdict="suspect"), {"verdict"}),
         (
             in_cell(verdict="invalid", reasons=["drift", "no_steady_state"]),
-            {"steadiness", "energy_ratio", "ratio_verdict"},
+            {"steadiness", "verdict", "energy_ratio", "ratio_verdict"},
         ),
         (in_cell(verdict="suspect", reasons=["tired"]), {"known_reasons"}),
-        (in_cell(verdict="suspect", reasons=["client_bound"]), {"reasons"}),
-        (in_cell(verdict="suspect", reasons=["saturation_unproven"]), {"saturation"}),
+        (in_cell(verdict="suspect", reasons=["client_bound"]), {"reasons", "verdict"}),
+        (in_cell(verdict="suspect", reasons=["saturation_unproven"]), {"saturation", "verdict"}),
         (in_cell(boundary="gpu"), {"boundaries"}),
         (in_cell(power_source="redfish"), {"boundaries"}),
         (in_cell(queue_share=1.0), {"gauges"}),
         (in_cell(concurrency=8), {"cells"}),
-        (in_cell(joules_per_tok_ci95=[0.1, 0.2]), {"joules_per_token", "random_error", "steadiness", "ratio_interval"}),
+        (in_cell(joules_per_tok_ci95=[0.1, 0.2]), {"joules_per_token", "random_error", "ratio_interval"}),
         (in_part("wh_per_query", mean=0.02, ci95=None), {"wh_per_query", "interval", "ratio_interval"}),
         (in_part("wh_per_query", standard_uncertainty_rel=0.001), {"uncertainty"}),
         (in_part("predicted_wh_per_query", mean=0.03), {"prediction_reported"}),
@@ -229,28 +231,6 @@ def test_a_changed_result_fails_the_rules_on_that_figure(copied, change, expecte
     found = failed(copied)
     assert found - COPIES == expected
     assert bool(found & COPIES) == changes_cells(copied)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "half_width", "reasons", "held"),
-    [
-        ("kv_usage", 0.01, 0.05, [], True),
-        ("throughput", 0.01, 0.05, [], False),
-        ("throughput", 0.01, 0.05, ["steadiness_unproven"], True),
-        ("kv_usage", 0.01, 0.05, ["drift", "no_steady_state"], False),
-        ("kv_usage", 0.05, 0.01, ["drift", "no_steady_state"], True),
-    ],
-)
-def test_kv_usage_must_not_be_shown_to_move_and_the_others_be_shown_not_to(
-    copied, name, change, half_width, reasons, held
-):
-    def edit(result):
-        cell = result["cells"][0]
-        cell["reasons"] = reasons
-        cell["window"]["changes"][name] |= {"change": change, "half_width_95": half_width}
-
-    edit_json(copied, "result.json", edit)
-    assert ("steadiness" not in failed(copied)) == held
 
 
 def changes_cells(folder):
@@ -334,6 +314,20 @@ def test_integrated_power_stands_in_where_there_is_no_counter(tmp_path):
     edit_rows(folder, "power", lower_power)
     reseal(folder)
     assert failed(folder) == FROM_WATTS - {"energy_ratio"}  # a gain cancels in a ratio
+
+
+def test_power_that_stands_still_in_place_of_a_counter_must_be_named(tmp_path):
+    run = SyntheticRun(cells=(PLAIN,))
+    for row in run.power:
+        row["energy_j"] = None
+    folder = write(run, tmp_path / "run")
+
+    def forget(result):
+        result["cells"][0]["reasons"].remove("sensor_stuck")
+
+    edit_json(folder, "result.json", forget)
+    reseal(folder)
+    assert {"sensor_reasons", "verdict"} <= failed(folder)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
