@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,10 @@ from estimator.nodes import Allocation, NodeProfile
 
 Z_95 = 1.959963984540054
 CANCELS = 1e-9
+NO_SCATTER = 1e-12
+"""Logarithms that differ by no more are the same value, but for rounding."""
+SAME_LENGTH_REL = 0.01
+"""Lengths closer than this have no exponent: a server that ends its answers itself may give both alike."""
 
 Basis = Literal["between_runs", "between_pairs", "within_windows", "unknown"]
 """Where an interval comes from: runs on servers started anew, pairs on one start, or the windows of one pair."""
@@ -44,11 +48,13 @@ def paired_ratio(
     """Return the ratio B / A of pairs (A, B) with its 95% interval.
 
     The estimate is the geometric mean over runs of the geometric mean over a run's pairs. With several runs the
-    interval is Student's t over the runs' log-ratios, with one run of several pairs over its pairs. With a single
-    pair it is normal with ``random_rel_u``, the relative standard uncertainty within the two windows, and knows
-    nothing of what differs between runs. ``common_rel_u`` is what the errors that all pairs share leave in the
-    ratio; it is added in quadrature, and without it (``None``) no scatter bounds the ratio. Raises ValueError without
-    a pair, or for a value that is not positive.
+    interval is Student's t over the runs' log-ratios, with one run of several pairs over its pairs; two or three of
+    them may agree by chance, so it is no narrower than the errors within the windows make it. With a single pair, or
+    with log-ratios that do not differ at all, it is these errors alone, and knows nothing of what differs between runs.
+    ``random_rel_u`` is the relative standard uncertainty within the two windows of a pair (of several pairs, the root
+    of the mean square). ``common_rel_u`` is what the errors that all pairs share leave in the ratio; it is added in
+    quadrature, and without it (``None``) no scatter bounds the ratio. Raises ValueError without a pair, or for a value
+    that is not positive.
 
     >>> paired = paired_ratio([[(1.0, 10.0)], [(2.0, 20.2)], [(1.5, 14.9)]])
     >>> round(paired.value, 2), round(paired.low, 2), round(paired.high, 2), paired.basis
@@ -57,12 +63,13 @@ def paired_ratio(
     logs = [[_log_ratio(pair) for pair in pairs] for pairs in pairs_by_run if pairs]
     if not logs:
         raise ValueError("a ratio needs at least one pair")
-    if len(logs) > 1:
-        return _exponentiated(_t_interval([float(np.mean(run)) for run in logs], "between_runs"), common_rel_u)
-    (only,) = logs
-    if len(only) > 1:
-        return _exponentiated(_t_interval(only, "between_pairs"), common_rel_u)
-    return _exponentiated(_normal_interval(only[0], random_rel_u), common_rel_u)
+    values = [float(np.mean(run)) for run in logs] if len(logs) > 1 else logs[0]
+    one_pair = _normal_interval(float(np.mean(values)), random_rel_u, len(values))
+    if len(values) < 2 or np.ptp(values) < NO_SCATTER:
+        return _exponentiated(one_pair, common_rel_u)
+    scatter = _t_interval(values, "between_runs" if len(logs) > 1 else "between_pairs")
+    of_mean = math.sqrt(sum(1 / len(run) for run in logs)) / len(logs)
+    return _exponentiated(_no_narrower(scatter, of_mean, random_rel_u), common_rel_u)
 
 
 def independent_ratio(
@@ -73,10 +80,11 @@ def independent_ratio(
 ) -> Interval:
     """Return the ratio after / before of repeated runs that no pairing ties together, with its 95% interval.
 
-    With two or more runs on both sides it is Welch's interval of the difference of mean logarithms; with a single
-    run on either side, or runs that do not differ at all, it is normal with ``random_rel_u``, which knows nothing of
-    what differs between runs. ``common_rel_u`` is as in ``paired_ratio``. Raises ValueError for an empty side or a
-    value that is not positive.
+    With two or more runs on both sides it is Welch's interval of the difference of mean logarithms, no narrower than
+    the errors within the windows make it; with a single run on either side, or runs that do not differ at all, it is
+    these errors alone, and knows nothing of what differs between runs. ``random_rel_u`` is theirs for one run of each
+    side. ``common_rel_u`` is as in ``paired_ratio``. Raises ValueError for an empty side or a value that is not
+    positive.
 
     >>> ratio = independent_ratio([100.0, 102.0], [200.0, 202.0])
     >>> round(ratio.value, 3), ratio.basis
@@ -88,16 +96,24 @@ def independent_ratio(
         raise ValueError("a ratio needs positive values")
     first, second = np.log(np.asarray(before)), np.log(np.asarray(after))
     difference = float(second.mean() - first.mean())
-    if min(first.size, second.size) < 2:
-        return _exponentiated(_normal_interval(difference, random_rel_u), common_rel_u)
+    fewest = min(first.size, second.size)
+    if fewest < 2 or max(np.ptp(first), np.ptp(second)) < NO_SCATTER:
+        return _exponentiated(_normal_interval(difference, random_rel_u, 1), common_rel_u)
     parts = np.array([first.var(ddof=1) / first.size, second.var(ddof=1) / second.size])
     total = float(parts.sum())
-    if total == 0:  # no scatter at all: the runs say nothing of what differs between them
-        return _exponentiated(_normal_interval(difference, random_rel_u), common_rel_u)
     dof = total**2 / float(np.sum(parts**2 / np.array([first.size - 1, second.size - 1])))
     half = float(stdtrit(dof, 0.975)) * math.sqrt(total)
     interval = Interval(difference, difference - half, difference + half, first.size + second.size, "between_runs")
-    return _exponentiated(interval, common_rel_u)
+    return _exponentiated(_no_narrower(interval, 1 / math.sqrt(fewest), random_rel_u), common_rel_u)
+
+
+def lengths_differ(lengths_tok: Sequence[float]) -> bool:
+    """Return whether lengths are far enough apart for an exponent: the longest by more than 1% from the shortest.
+
+    >>> lengths_differ([100.0, 100.4]), lengths_differ([100.0, 100.4, 200.0]), lengths_differ([])
+    (False, True, False)
+    """
+    return bool(lengths_tok) and max(lengths_tok) > (1 + SAME_LENGTH_REL) * min(lengths_tok)
 
 
 def energy_exponent(ratio: Interval, length_ratio: float) -> Interval:
@@ -251,11 +267,18 @@ def _t_interval(logs: Sequence[float], basis: Basis) -> Interval:
     return Interval(mean, mean - half, mean + half, n, basis)
 
 
-def _normal_interval(log_value: float, random_rel_u: float | None) -> Interval:
+def _normal_interval(log_value: float, random_rel_u: float | None, n: int) -> Interval:
     if random_rel_u is None:
-        return Interval(log_value, None, None, 1, "unknown")
+        return Interval(log_value, None, None, n, "unknown")
     half = Z_95 * random_rel_u
-    return Interval(log_value, log_value - half, log_value + half, 1, "within_windows")
+    return Interval(log_value, log_value - half, log_value + half, n, "within_windows")
+
+
+def _no_narrower(scatter: Interval, share: float, random_rel_u: float | None) -> Interval:
+    """Return an interval of scatter, widened to what so large a share of the windows' own errors makes it."""
+    own = _normal_interval(scatter.value, share * (random_rel_u or 0.0), scatter.n)
+    wider = own.low is not None and scatter.low is not None and own.low < scatter.low
+    return replace(scatter, low=own.low, high=own.high) if wider else scatter
 
 
 def _exponentiated(log: Interval, common_rel_u: float | None) -> Interval:

@@ -58,6 +58,7 @@ class CellPlan:
             binding=self.found.binding,
             binds=self.found.binds,
             doubling_gain_rel=self.found.doubling_gain_rel,
+            plateau_shown=self.found.plateau_shown,
             prompts=job.bench.prompts.kind,
             tasks=_task_definition(self.lengths),
         )
@@ -115,6 +116,8 @@ async def plan_cell(job: Job, name: str, role: Role, workload: Workload, multipl
         found = await search(job.bench, name, capped, job.plan.timing.rung_s, max_num_seqs(argvs))
         ladder = ", ".join(f"{rung.concurrency}: {rung.tps_tok_per_s:,.0f}" for rung in found.rungs)
         job.say(f"{name} saturates at {found.concurrency} in flight (tok/s by concurrency: {ladder})")
+        if found.plateau_shown is False:
+            job.say(f"{name}: {found.binding}")
     uncapped_tok = workload.lengths(multiplier).mean_output_tok
     return CellPlan(name, role, workload, multiplier, capped, share, uncapped_tok, found, arrival)
 

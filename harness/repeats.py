@@ -157,6 +157,7 @@ def _settled_by(folder: Path, plan: Plan) -> Settled:
             (),
             definition["binds"],
             definition["doubling_gain_rel"],
+            definition.get("plateau_shown"),
         )
         for definition in starts
         if definition["name"] in dict(plan.cells)

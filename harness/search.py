@@ -7,12 +7,17 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from estimator.lengths import LengthDistribution
 from harness.analysis.rung_error import rung_error
-from harness.analysis.saturation import Rung, SearchResult, choose, next_step
+from harness.analysis.saturation import Rung, SearchResult, choose, gain_fields, next_step
 from harness.cell import Bench, fill, hold
 from harness.load.watch import ClientWatch
 from harness.server.monitor import SCRAPE_PERIOD_S, ServerRow
+
+FloatArray = npt.NDArray[np.float64]
 
 FIRST_CONCURRENCY = 16
 
@@ -28,14 +33,22 @@ class Scrapes:
         if rows and all(row.error is None for row in rows) and (not self.rounds or rows != self.rounds[-1]):
             self.rounds.append(rows)
 
-    def rung(self, concurrency: int, watch: ClientWatch | None = None, mean_output_tok: float = 0.0) -> Rung:
-        """Return what scrapes and clients say of so many slots with requests of ``mean_output_tok`` on average."""
+    def rung(
+        self,
+        concurrency: int,
+        watch: ClientWatch | None = None,
+        mean_output_tok: float = 0.0,
+        least_memory_s: float | None = None,
+    ) -> Rung:
+        """Return what scrapes and clients say of so many slots with requests of ``mean_output_tok`` on average.
+
+        ``least_memory_s`` is the autocorrelation time of the rung below, if there is one.
+        """
         rounds = self.rounds
-        times_s = [rows[0].t_mono_s for rows in rounds]
-        tokens = [sum(row.counters.generation_tok or 0.0 for row in rows) for rows in rounds]
-        seconds = [later - earlier for earlier, later in pairwise(times_s)]
-        new_tok = [later - earlier for earlier, later in pairwise(tokens)]
-        error = rung_error(new_tok, seconds, concurrency * mean_output_tok)
+        times_s, tokens = self._tokens()
+        seconds = [float(later - earlier) for earlier, later in pairwise(times_s)]
+        new_tok = [float(later - earlier) for earlier, later in pairwise(tokens)]
+        error = rung_error(new_tok, seconds, concurrency * mean_output_tok, least_memory_s or 0.0)
         queued = [sum((row.counters.waiting or 0) > 0 for row in rows) / len(rows) for rows in rounds]
         kv = [row.counters.kv_usage_ratio for rows in rounds for row in rows]
         return Rung(
@@ -47,11 +60,28 @@ class Scrapes:
             held=self._mean_held(),
             kv_usage_ratio=max((value for value in kv if value is not None), default=None),
             preemptions=self._growth("preemptions"),
-            client=watch.health(times_s[0], times_s[-1], concurrency) if watch and seconds else None,
+            client=watch.health(float(times_s[0]), float(times_s[-1]), concurrency) if watch and seconds else None,
             tps_dof=error.dof,
             seconds=sum(seconds),
             seconds_to_know=error.seconds_to_know,
+            memory_s=error.memory_s,
         )
+
+    def _tokens(self) -> tuple[FloatArray, FloatArray]:
+        """Return evenly spaced times in s at which every server's counter is known, and their sum by then.
+
+        Servers are scraped one after the other, and a round may hold an older scrape of some: each counter is
+        interpolated between the times at which it was read. There are as many times as the fewest scrapes of a server.
+        """
+        counters = [
+            {row.t_mono_s: row.counters.generation_tok for row in rows if row.counters.generation_tok is not None}
+            for rows in zip(*self.rounds, strict=True)
+        ]
+        count = min((len(counter) for counter in counters), default=0)
+        if count < 2:
+            return np.empty(0), np.empty(0)
+        times_s = np.linspace(max(map(min, counters)), min(map(max, counters)), count)
+        return times_s, np.sum([np.interp(times_s, list(read), list(read.values())) for read in counters], axis=0)
 
     def _sums(self, name: str) -> list[float] | None:
         values = [[getattr(row.counters, name) for row in rows] for rows in self.rounds]
@@ -91,12 +121,13 @@ async def search(
             await hold(bench, loop, rung_s / 5)
             scrapes = Scrapes()
             await _watch(bench, scrapes, rung_s)
-            rungs.append(scrapes.rung(concurrency, watch, lengths.mean_output_tok))
+            least_memory_s = rungs[-1].memory_s if rungs else None
+            rungs.append(scrapes.rung(concurrency, watch, lengths.mean_output_tok, least_memory_s))
             while (step := next_step(rungs)) == "extend":
                 await _watch(bench, scrapes, rung_s)
-                longer = scrapes.rung(concurrency, watch, lengths.mean_output_tok)
+                longer = scrapes.rung(concurrency, watch, lengths.mean_output_tok, least_memory_s)
                 rungs[-1] = replace(longer, extensions=rungs[-1].extensions + 1)
-            bench.instruments.run.event("rung", cell=cell, **asdict(rungs[-1]))
+            bench.instruments.run.event("rung", cell=cell, **asdict(rungs[-1]), **gain_fields(rungs))
             if step == "stop":
                 break
             concurrency *= 2
@@ -110,6 +141,7 @@ async def search(
         binds=result.binds,
         binding=result.binding,
         doubling_gain_rel=result.doubling_gain_rel,
+        plateau_shown=result.plateau_shown,
     )
     return result
 

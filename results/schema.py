@@ -22,7 +22,10 @@ SensorBoundary = Literal["gpu", "node", "cpu_dram"]
 Verdict = Literal["valid", "suspect", "invalid"]
 LENGTHS_AS_SERVED = "lengths_as_served"
 """Reason code: the server chose the lengths of its answers, and Wh/query is of those."""
-JOULES_PER_WH = 3600.0
+PLATEAU_SHOWN = (
+    "whether the 95% interval of the ladder's last gain lies below 5%; false: its plateau is not statistically "
+    "established; null where something else, or no ladder, chose the concurrency"
+)
 ChangeUnit = Literal["of_mean", "of_capacity"]
 WindowEnd = Literal["precision_reached", "budget_spent"]
 Status = Literal["running", "complete", "partial", "failed"]
@@ -79,6 +82,7 @@ class CellDefinition(Document):
     doubling_gain_rel: float | None = Field(
         None, description="expected gain of twice the largest batch, where max_num_seqs binds"
     )
+    plateau_shown: bool | None = Field(None, description=PLATEAU_SHOWN)
     prompts: str = Field("random token ids", description="what prompts are made of")
     tasks: TaskDefinition | None = None
 
@@ -88,7 +92,8 @@ class TaskResult(Document):
 
     mean_steps: float
     mean_requests: float
-    mean_output_tok: float
+    mean_output_tok: float = Field(description="of a whole task, as asked for")
+    served_output_tok: float | None = Field(None, description="the same as served, which Wh/task is of")
     cut_share: float
     completed: int = Field(description="tasks whose last step ended in the window")
     wh_per_task: float | None = Field(None, description="Wh, at the boundary of wh_per_query, with the same PUE")
@@ -154,9 +159,12 @@ class RequestCount(Document):
 
 
 class QueryEnergy(Document):
-    """Measured energy per query. The mean is J/token times the workload's mean output length."""
+    """Measured energy per query. The mean is J/token times the workload's mean output length as served."""
 
     mean: float = Field(description="Wh, at the boundary stated here")
+    output_tok: float | None = Field(
+        None, description="mean output that the mean is of: the cell's, times tokens served over tokens asked for"
+    )
     p50: float = Field(description="Wh, allocated: the median length at the mean J/token")
     p50_rule: str
     boundary: str = Field(description="the cell's boundary, times PUE where the node is covered")
@@ -240,6 +248,7 @@ class CellResult(Document):
     binding: str
     binds: str = "not_searched"
     doubling_gain_rel: float | None = None
+    plateau_shown: bool | None = Field(None, description=PLATEAU_SHOWN)
     tps_tok_per_s: float | None = None
     tps_ci95: tuple[float, float] | None = Field(
         None, description="tok/s: random errors within the window, and tokens at its edges"
@@ -276,9 +285,9 @@ class CellResult(Document):
     @property
     def served_output_tok(self) -> float:
         """Return the mean output that Wh/query is of: as asked for, or as served where the server chose it."""
-        if LENGTHS_AS_SERVED not in self.reasons or not self.wh_per_query or not self.joules_per_tok:
+        if self.wh_per_query is None or self.wh_per_query.output_tok is None:
             return self.mean_output_tok
-        return self.wh_per_query.mean_without_pue * JOULES_PER_WH / self.joules_per_tok
+        return self.wh_per_query.output_tok
 
 
 class MeterReading(Document):
@@ -340,7 +349,12 @@ class IdleResult(Document):
     gpu_watts: float | None
     watts: float | None
     standard_uncertainty_rel: float | None = Field(
-        None, description="of watts, the mean over this very phase; null where a part is unknown"
+        None,
+        description="of watts, the mean over this very phase, from systematic errors and its edges in time alone: "
+        "there is no random part, so what another phase would differ by is not in it; null where a part is unknown",
+    )
+    standard_uncertainty_covers: str = (
+        "systematic errors and edges in time; not what another idle phase would differ by"
     )
     uncertainty_parts_rel: dict[str, float | None] = {}
     boundary: Boundary

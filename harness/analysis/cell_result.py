@@ -147,6 +147,7 @@ def _query_energy(
     with_pue = model.boundary != "gpu"
     return QueryEnergy(
         mean=terms.energy_wh,
+        output_tok=terms.output_tok,
         p50=terms.energy_wh * log.definition.median_output_tok / log.definition.mean_output_tok,
         p50_rule=P50_RULE,
         boundary=f"{model.boundary} x PUE" if with_pue else model.boundary,

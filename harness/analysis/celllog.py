@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.analysis.devices import AFTER, BEFORE, BEFORE_LAUNCH, StoredStates, states_around
 from harness.analysis.energy import DeviceSeries
-from harness.load.usage import due_s, lacks_counter, usage_known_until_s, with_usage_tokens
+from harness.load.usage import due_s, servers_without_counter, usage_known_until_s, with_usage_tokens
 from results.schema import CellDefinition
 from results.store import RunReader
 
@@ -31,8 +31,9 @@ class CellLog:
 
     ``before_s`` is when the servers were last seen quiet before the load, ``filled_s`` when every slot had begun to
     generate, ``end_s`` when the servers were quiet again. ``client`` is how the load clients kept up;
-    ``tokens_from_usage`` says that some server exports no token counter, so that its tokens are spread usage.
-    ``states`` are the devices' around the load, None where the run stored none.
+    ``usage_servers`` are those without a token counter, whose tokens are spread usage. ``states`` are the devices'
+    around the load, None where the run stored none. ``under_load`` says that the load lasts, so that nothing is logged
+    of requests in flight.
     """
 
     definition: CellDefinition
@@ -45,8 +46,14 @@ class CellLog:
     requests: pd.DataFrame
     server_lost: bool
     client: pd.DataFrame = field(default_factory=pd.DataFrame)
-    tokens_from_usage: bool = False
+    usage_servers: tuple[int, ...] = ()
     states: StoredStates | None = None
+    under_load: bool = False
+
+    @property
+    def tokens_from_usage(self) -> bool:
+        """Return whether the tokens of some server are spread usage."""
+        return bool(self.usage_servers)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def read_last_cell(reader: RunReader, name: str) -> CellLog:
     start, later = [found for found in _cell_events(events) if found[0]["cell"] == name][-1]
     since_s = float(start["quiet_mono_s"]) - POWER_MARGIN_S
     tables = {name: reader.table(name, since_s=since_s) for name in ("server", "power", "requests")}
-    return _cell_log(events, start, later, tables)
+    return replace(_cell_log(events, start, later, tables), under_load="load_stop" not in later)
 
 
 def _cell_log(
@@ -99,8 +106,8 @@ def _cell_log(
     until_s = end_s if end_s is not None else stop_s
     scrapes = _between(server, quiet_s, until_s)
     sent = requests[requests["cell"] == definition.name]
-    from_usage = without_counter and lacks_counter(scrapes)
-    if from_usage:
+    usage_servers = servers_without_counter(scrapes) if without_counter else ()
+    if usage_servers:
         scrapes = with_usage_tokens(scrapes, sent)
         if "load_stop" not in later:
             scrapes = _between(scrapes, quiet_s, usage_known_until_s(sent, definition.concurrency))
@@ -116,7 +123,7 @@ def _cell_log(
         requests=sent,
         server_lost="server_lost" in later,
         client=_between(tables["client"], start_s, until_s) if "client" in tables else pd.DataFrame(),
-        tokens_from_usage=from_usage,
+        usage_servers=usage_servers,
         states=states_around(_launch(events, start_s), later.get(BEFORE), later.get(AFTER)),
     )
 

@@ -37,6 +37,9 @@ from results.schema import (
 
 FloatArray = npt.NDArray[np.float64]
 
+LOOK_MARGIN = 1.05
+"""What servers hold is scraped now and then, and until the load has ended the mean still moves."""
+
 Sensor = PowerDescription | MeterDescription
 
 
@@ -148,10 +151,32 @@ def _rule(log: CellLog) -> Rule:
 
 
 def in_flight(log: CellLog) -> float:
-    """Return the requests in flight: the slots of a closed loop, the mean number under load in an open one."""
+    """Return the requests in flight: the slots of a closed loop, the mean number under load in an open one.
+
+    While an open loop lasts only requests that have ended are logged, and those are the short ones: it is then at least
+    what the servers hold.
+    """
     if log.definition.arrival == "closed":
         return log.definition.concurrency
-    return mean_in_flight(log.requests, log.filled_s, log.load_stop_s)
+    ended = mean_in_flight(log.requests, log.filled_s, log.load_stop_s)
+    return max(ended, LOOK_MARGIN * _held(log)) if log.under_load else ended
+
+
+def in_flight_counted(log: CellLog) -> float:
+    """Return the requests in flight on the servers that export a token counter; slots go to the servers in turn."""
+    servers = int(log.server["server"].nunique())
+    counted = [number for number in range(servers) if number not in log.usage_servers]
+    if log.definition.arrival == "closed":
+        return sum(len(range(number, log.definition.concurrency, servers)) for number in counted)
+    return mean_in_flight(log.requests[log.requests["server"].isin(counted)], log.filled_s, log.load_stop_s)
+
+
+def _held(log: CellLog) -> float:
+    """Return how many requests all servers together ran or queued on average under load, or the limit if unknown."""
+    held = log.server.assign(held=log.server["running"] + log.server["waiting"])
+    t_s, total = sum_over_servers(held, "held")
+    loaded = (t_s >= log.filled_s) & (t_s <= log.load_stop_s)
+    return float(total[loaded].mean()) if loaded.any() else log.definition.concurrency
 
 
 def _kv_usage(log: CellLog, t_s: FloatArray) -> FloatArray | None:

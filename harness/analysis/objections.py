@@ -10,7 +10,7 @@ does to the figures is in throughput and power already.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ BATCH_AUTOCORRELATION_TIMES = 5
 NEGLIGIBLE_REL = 1e-6
 SHIFT_BLOCKS, SHIFT_EXPLAINS = 20, 0.9
 IN_STEP_CORRELATION, IN_STEP_VARIATION, IN_STEP_KV_VARIATION = 0.5, 0.05, 0.25
+CHANCE_DEVIATIONS = 3.3
+"""Of white noise a correlation exceeds this many of its standard deviations, 1 / sqrt(n) each, once in 2,000 times."""
 COLLAPSE_S, COLLAPSED_RATE, COLLAPSED_KV, COLLAPSED_SHARE = 2.0, 0.5, 0.75, 0.01
 
 
@@ -161,7 +163,8 @@ def _in_step(values: FloatArray, request: float) -> bool:
         return False
     peak = shortest + int(np.argmax(correlations[shortest : longest + 1]))
     trough = float(correlations[:peak].min())
-    return bool(correlations[peak] > max(IN_STEP_CORRELATION, trough + IN_STEP_CORRELATION))
+    chance = CHANCE_DEVIATIONS / sqrt(values.size)
+    return bool(correlations[peak] > max(IN_STEP_CORRELATION, trough + IN_STEP_CORRELATION, chance))
 
 
 def _collapses(stretch: Stretch) -> bool:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isclose
+from math import sqrt
 
-from estimator.paired import Z_95, Interval, common_ratio_rel_u, energy_exponent, metered_ratio_rel_u, paired_ratio
+from estimator.paired import (
+    Z_95,
+    Interval,
+    common_ratio_rel_u,
+    energy_exponent,
+    lengths_differ,
+    metered_ratio_rel_u,
+    paired_ratio,
+)
 from estimator.uncertainty import combine_relative
 from harness.analysis.boundaries import NodeShare
 from harness.analysis.measured import PowerModel
@@ -16,9 +24,6 @@ Pair = tuple[CellResult, CellResult]
 
 EDGES = ("clock_edges", "token_count")
 """Parts of the uncertainty that every cell has by itself, beside the random one."""
-
-SAME_LENGTH_REL = 0.01
-"""Lengths closer than this have no exponent: a server that ends its answers itself may give both alike."""
 
 
 def pairs_of(cells: Sequence[CellResult]) -> list[Pair]:
@@ -47,10 +52,10 @@ def energy_ratio(runs: Sequence[Sequence[CellResult]], model: PowerModel) -> Ene
     if worst != "invalid" and all(cell.wh_per_query for pair in flat for cell in pair):
         energies = [[_energies(pair) for pair in run] for run in pairs]
         common = common_rel_u(flat[0], model.boundary, model.node, model.gain_rel_u)
-        ratio = paired_ratio(energies, combined_window_rel_u(flat[0]), common)
-        longer = multiplied.served_output_tok / plain.served_output_tok
-        if not isclose(longer, 1, rel_tol=SAME_LENGTH_REL):
-            exponent = energy_exponent(ratio, longer)
+        ratio = paired_ratio(energies, _pairs_rel_u(flat), common)
+        lengths_tok = (plain.served_output_tok, multiplied.served_output_tok)
+        if lengths_differ(lengths_tok):
+            exponent = energy_exponent(ratio, lengths_tok[1] / lengths_tok[0])
     return EnergyRatio(
         multiplier=multiplied.multiplier,
         measured=ratio.value if ratio else None,
@@ -69,6 +74,13 @@ def bounds(interval: Interval | None) -> tuple[float, float] | None:
     if interval is None or interval.low is None or interval.high is None:
         return None
     return interval.low, interval.high
+
+
+def _pairs_rel_u(pairs: Sequence[Pair]) -> float | None:
+    """Return the error of a pair's ratio that comes from its own windows: the root of the mean square over pairs."""
+    errors = [combined_window_rel_u(pair) for pair in pairs]
+    known = [error for error in errors if error is not None]
+    return combine_relative(*known) / sqrt(len(known)) if len(known) == len(errors) else None
 
 
 def combined_window_rel_u(cells: Sequence[CellResult]) -> float | None:

@@ -3,14 +3,17 @@
 A rung is one concurrency held for a while on live servers. The ladder doubles; it has found saturation when another
 doubling gains less than 5%, when the servers' queue never empties, or when the client cannot keep its slots full.
 A ladder that gains no more while its client lags has found the client's limit, not the server's.
+
+Throughput with a long memory leaves a gain's error unknown, or its interval on both sides of 5%. Then the estimate
+decides, because something must, and what it decides is said not to be statistically established.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot
-from typing import Literal
+from math import hypot, isfinite
+from typing import Any, Literal
 
 from scipy.special import stdtrit
 
@@ -45,7 +48,8 @@ class Rung:
     ``tps_u_tok_per_s`` is the standard error of the throughput, with ``tps_dof`` degrees of freedom (``None``: so many
     that it is as good as known); ``running`` and ``held`` (running or waiting) are means over scrapes; ``preemptions``
     is a count; ``extensions`` says how often the rung was measured longer; ``client`` is how the load clients kept up.
-    ``seconds`` is how long the rung was measured, ``seconds_to_know`` how long it takes for its error to be known.
+    ``seconds`` is how long the rung was measured, ``seconds_to_know`` how long it takes for its error to be known;
+    ``memory_s`` is the integrated autocorrelation time of throughput, at least that of the rung below.
     """
 
     concurrency: int
@@ -61,6 +65,7 @@ class Rung:
     tps_dof: int | None = None
     seconds: float | None = None
     seconds_to_know: float | None = None
+    memory_s: float | None = None
 
     @property
     def longer_tells(self) -> bool:
@@ -95,7 +100,8 @@ class Rung:
 class SearchResult:
     """The concurrency to measure at, the ladder's best TPS, and what binds there.
 
-    ``doubling_gain_rel`` is what twice the largest batch is expected to gain, where ``binds`` is ``max_num_seqs``.
+    ``doubling_gain_rel`` is what twice the largest batch is expected to gain, where ``binds`` is ``max_num_seqs``;
+    ``plateau_shown`` as in the function of that name.
     """
 
     concurrency: int
@@ -104,6 +110,7 @@ class SearchResult:
     rungs: tuple[Rung, ...]
     binds: Binding = "not_searched"
     doubling_gain_rel: float | None = None
+    plateau_shown: bool | None = None
 
 
 def next_step(rungs: Sequence[Rung], last_concurrency: int = LAST_CONCURRENCY) -> Step:
@@ -160,9 +167,8 @@ def choose(
     chosen = next(rung for rung in rungs if rung.tps_tok_per_s >= PLATEAU_SHARE * best)
     binds = what_binds(rungs, last_concurrency, max_num_seqs)
     gain = doubling_gain_rel(rungs) if binds == "max_num_seqs" else None
-    return SearchResult(
-        chosen.concurrency, best, in_words(binds, rungs[-1], max_num_seqs, gain), tuple(rungs), binds, gain
-    )
+    words = in_words(binds, rungs[-1], max_num_seqs, gain) + plateau_words(rungs, binds)
+    return SearchResult(chosen.concurrency, best, words, tuple(rungs), binds, gain, plateau_shown(rungs, binds))
 
 
 def what_binds(
@@ -186,14 +192,57 @@ def what_binds(
     return "client" if last.client_limits else "compute_or_bandwidth"
 
 
+def plateau_shown(rungs: Sequence[Rung], binds: Binding) -> bool | None:
+    """Return whether the 95% interval of a ladder's last gain lies below 5%, so that its plateau is established.
+
+    ``None`` where something else ended the ladder, which then has no such plateau or does not need it.
+
+    >>> plateau_shown([Rung(16, 100.0, 0.0, 1.0), Rung(32, 101.0, 0.0, 1.0)], "compute_or_bandwidth")
+    True
+    """
+    if binds != "compute_or_bandwidth":
+        return None
+    if len(rungs) < 2:
+        return False
+    gain, half_width = gain_of(rungs[-2], rungs[-1])
+    return half_width is not None and bool(gain + half_width < GAIN_TO_GO_ON)
+
+
+def plateau_words(rungs: Sequence[Rung], binds: Binding) -> str:
+    """Return what to add to what binds where the plateau is not statistically established, or nothing."""
+    if plateau_shown(rungs, binds) is not False:
+        return ""
+    gain, half_width = gain_of(rungs[-2], rungs[-1]) if len(rungs) > 1 else (1.0, None)
+    why = "the error of that gain is unknown"
+    if half_width is not None:
+        why = f"that gain is {gain - 1:+.1%}, 95% {gain - half_width - 1:+.1%} to {gain + half_width - 1:+.1%}"
+    return f"; the plateau is not statistically established: {why}"
+
+
+def gain_fields(rungs: Sequence[Rung]) -> dict[str, Any]:
+    """Return what is stored of the last rung's throughput over that of the one before; null is unknown."""
+    gain, half_width = gain_of(rungs[-2], rungs[-1]) if len(rungs) > 1 else (float("inf"), None)
+    return {
+        "gain": gain if isfinite(gain) else None,
+        "gain_half_width_95": half_width,
+        "gain_known": None if len(rungs) < 2 else half_width is not None,
+    }
+
+
 def rung_of(cell: CellResult) -> Rung:
-    """Return a measured cell as a rung of its ladder; ``running`` and ``held`` are not kept of a cell."""
+    """Return a measured cell as a rung of its ladder; ``running`` and ``held`` are not kept of a cell.
+
+    Its error is the normal one of its 95% interval, and it is measured no longer.
+    """
+    interval = cell.tps_ci95
     return Rung(
         cell.concurrency,
         cell.tps_tok_per_s or 0.0,
         cell.queue_share or 0.0,
+        tps_u_tok_per_s=None if interval is None else (interval[1] - interval[0]) / 2 / Z_95,
         kv_usage_ratio=cell.kv_usage_ratio,
         preemptions=cell.preemptions,
+        extensions=MAX_EXTENSIONS,
         client=None if cell.client is None else ClientHealth(**cell.client),  # type: ignore[arg-type]
     )
 

@@ -4,8 +4,8 @@ A cell is looked at when its load has lasted the shortest allowed window, twice 
 a last time when its load ends. Each look sees only what was logged up to then, so the decision is the same while
 the cell runs and whenever its log is analysed again. Two things are known later: the tokens of servers without a
 counter, so that their cells are looked at once they are complete (``harness.analysis.celllog``); and how many requests
-of an open loop were in flight on average, which says how long a batch must be, so that a look at an open loop may
-be judged otherwise afterwards. A look
+of an open loop were in flight on average, which says how long a batch must be: while it lasts it is taken to be a
+little more than the servers hold, so that what ends an open loop is seldom judged otherwise afterwards. A look
 
 1. leaves out the ramp: the window starts at twice the cut of MSER (``estimator.stationarity.ramp_end``) over
    throughput, power and KV usage, at the latest in the middle. Twice, because what MSER leaves of a ramp is as large

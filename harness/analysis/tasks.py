@@ -27,7 +27,7 @@ def task_result(
 ) -> TaskResult | None:
     """Return the figures of whole tasks, or ``None`` for a cell that replays none.
 
-    A task costs J/token times its mean output, which is that of a request times the mean requests of a task.
+    A task costs J/token times its mean output, which is that of a request as served times the mean requests of a task.
     """
     task = log.definition.tasks
     if task is None:
@@ -38,6 +38,7 @@ def task_result(
         mean_steps=task.mean_steps,
         mean_requests=requests,
         mean_output_tok=task.mean_output_tok,
+        served_output_tok=None if energy is None or energy.output_tok is None else requests * energy.output_tok,
         cut_share=task.cut_share,
         completed=completed_tasks(log.requests, task.samples_per_step, window.start_s, window.end_s),
         wh_per_task=None if energy is None else requests * energy.mean,

@@ -9,8 +9,8 @@ from math import hypot, sqrt
 from estimator.uncertainty import EnergyErrors, combine_relative, relative_interval_95
 from harness.analysis.celllog import CellLog
 from harness.analysis.energy import WindowEnergy
-from harness.analysis.measured import PowerModel, WindowFigures, in_flight
-from harness.load.usage import spread_rel_u
+from harness.analysis.measured import PowerModel, WindowFigures, in_flight_counted
+from harness.load.usage import edge_u_tok
 
 COUNTER_STEP_S = 0.1
 """An energy counter of NVML grows in steps about this long."""
@@ -107,12 +107,14 @@ def _clock_rel_u(
 
 
 def token_rel_u(log: CellLog, figures: WindowFigures) -> float:
-    """Return the effect of edges in tokens: between scrapes a counter grows by a token of every slot at a time."""
-    tokens = figures.tps_tok_per_s * figures.duration_s
-    if log.tokens_from_usage:
-        spread = spread_rel_u(log.requests, figures.window.start_s, figures.window.end_s)
-        return 1.0 if spread is None else spread
-    return in_flight(log) / sqrt(6) / tokens
+    """Return the effect of edges in tokens, relative to the window's tokens of all servers.
+
+    Between scrapes a counter grows by a token of every slot at a time; without a counter tokens are spread usage.
+    """
+    usage = log.requests["server"].isin(log.usage_servers)
+    of_usage_tok = edge_u_tok(log.requests[usage], figures.window.start_s, figures.window.end_s)
+    of_counters_tok = in_flight_counted(log) / sqrt(6)
+    return hypot(of_usage_tok, of_counters_tok) / (figures.tps_tok_per_s * figures.duration_s)
 
 
 def _systematic_rel_u(

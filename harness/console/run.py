@@ -37,7 +37,7 @@ def print_result(result: RunResult, console: Console) -> None:
         if idle and idle.watts is not None:
             source = f"{idle.boundary}, {idle.power_source}"
             known = idle.standard_uncertainty_rel
-            error = "u unknown" if known is None else f"u = {known:.1%}"
+            error = "u unknown" if known is None else f"u = {known:.1%}, systematic alone"
             console.print(f"{name} idle: {idle.watts:,.1f} W ({error}; {source}) over {idle.duration_s:.0f} s")
     if result.bare_idle_unknown:
         console.print(f"bare idle: unknown, {result.bare_idle_unknown}")
@@ -48,7 +48,7 @@ def print_result(result: RunResult, console: Console) -> None:
         for reading in cell.meters:
             console.print(f"{cell.name} beside it: {meter_line(reading)}")
     if result.energy_ratio:
-        for line in ratio_lines(result.energy_ratio):
+        for line in (*ratio_lines(result.energy_ratio), *served_lines(result.cells)):
             console.print(line)
     console.print(f"run folder: {run.path}")
 
@@ -121,11 +121,21 @@ def task_rows(cell: CellResult) -> list[tuple[str, str | None]]:
     """Return what whole tasks cost, and how much of the prompts the prefix cache held."""
     task, hits = cell.task, cell.prefix_cache_hit_ratio
     return [
+        ("output tokens of a task, mean", _task_tok(cell)),
         ("Wh/task measured, mean", None if task is None else f"{number(task.wh_per_task, '.4g')}{_ci95(task.ci95)}"),
         ("Wh/task predicted, mean", None if task is None else number(task.predicted_wh_per_task, ".4g")),
         ("tasks completed / mean steps", None if task is None else f"{task.completed:,} / {task.mean_steps:.3g}"),
         ("prompt tokens held by the prefix cache", None if hits is None else f"{hits:.1%}"),
     ]
+
+
+def _task_tok(cell: CellResult) -> str | None:
+    if cell.task is None:
+        return None
+    asked = f"{cell.task.mean_output_tok:,.0f}"
+    if cell.task.served_output_tok is None or cell.served_output_tok == cell.mean_output_tok:
+        return asked
+    return f"{cell.task.served_output_tok:,.0f} as served (asked for {asked})"
 
 
 def condition_rows(devices: Sequence[DeviceResult]) -> list[tuple[str, str | None]]:
@@ -193,6 +203,14 @@ def _output_tok(cell: CellResult) -> str:
     if cell.served_output_tok == cell.mean_output_tok:
         return asked
     return f"{cell.served_output_tok:,.0f} as served (asked for {asked})"
+
+
+def served_lines(cells: Sequence[CellResult]) -> list[str]:
+    """Return of which lengths the energy ratio is, where the server chose them."""
+    compared = [cell for cell in cells if cell.role == "compared"]
+    if all(cell.served_output_tok == cell.mean_output_tok for cell in compared):
+        return []
+    return [f"  of {cell.name}: {_output_tok(cell)} output tokens, mean / median" for cell in compared]
 
 
 def _latency(latency: Latency | None) -> str:

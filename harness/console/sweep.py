@@ -96,11 +96,17 @@ def _table(title: str, lines: list[Mapping[str, Any]]) -> Table:
             number(line["tps_tok_per_s"], ",.0f"),
             number(line["watts"], ",.1f"),
             _joules(line),
-            number(line["wh_per_query"], ".4g"),
+            _wh(line),
             number(line["queue_share"], ".0%"),
             line["verdict"] + (f": {', '.join(line['reasons'])}" if line["reasons"] else ""),
         )
     return table
+
+
+def _wh(line: Mapping[str, Any]) -> str:
+    """Return Wh/query, and of how many output tokens where the server chose them."""
+    said, served_tok = number(line["wh_per_query"], ".4g"), line["served_output_tok"]
+    return said if served_tok in (None, line["mean_output_tok"]) else f"{said} (of {served_tok:,.0f} tokens, as served)"
 
 
 def _joules(line: Mapping[str, Any]) -> str:

@@ -29,17 +29,14 @@ def tokens_by(requests: pd.DataFrame, at_s: npt.ArrayLike) -> FloatArray:
     return total
 
 
-def spread_rel_u(requests: pd.DataFrame, start_s: float, end_s: float) -> float | None:
-    """Return the relative standard uncertainty of a window's tokens that the rule brings, or ``None`` without tokens.
+def edge_u_tok(requests: pd.DataFrame, start_s: float, end_s: float) -> float:
+    """Return the standard uncertainty, in tokens, that the rule brings to those of a window.
 
     How much of a straddling request lies inside is taken as unknown: rectangular, independent between requests.
     """
     begins_s, ends_s, output_tok = _spans(requests)
-    in_window = float(np.diff(tokens_by(requests, [start_s, end_s]))[0])
-    if in_window <= 0:
-        return None
     edges = np.array([(begins_s < edge) & (ends_s > edge) for edge in (start_s, end_s)])
-    return sqrt(float((edges * output_tok**2).sum()) / 12) / in_window
+    return sqrt(float((edges * output_tok**2).sum()) / 12)
 
 
 def with_usage_tokens(server: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
@@ -71,9 +68,10 @@ def usage_known_until_s(requests: pd.DataFrame, slots: int) -> float:
     return float(last_s.min()) if last_s.size and last_s.size >= slots else -np.inf
 
 
-def lacks_counter(server: pd.DataFrame) -> bool:
-    """Return whether some server of a cell never exported its token counter."""
-    return bool(server.groupby("server")["generation_tok"].apply(lambda values: values.isna().all()).any())
+def servers_without_counter(server: pd.DataFrame) -> tuple[int, ...]:
+    """Return the numbers of the servers of a cell that never exported their token counter."""
+    told = server.groupby("server")["generation_tok"].count()
+    return tuple(int(str(number)) for number in told.index[told == 0])
 
 
 def _spans(requests: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:

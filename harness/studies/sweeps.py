@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from estimator.paired import Interval, fitted_exponent, independent_ratio
+from estimator.paired import Interval, fitted_exponent, independent_ratio, lengths_differ
 from harness.analysis.measured import PowerModel
 from harness.analysis.pairs import bounds, combined_window_rel_u, common_rel_u
 from harness.analysis.run import analyse_run, open_run, power_model
-from harness.analysis.saturation import PLATEAU_SHARE, in_words, rung_of, what_binds
+from harness.analysis.saturation import PLATEAU_SHARE, in_words, plateau_shown, plateau_words, rung_of, what_binds
 from harness.studies.across import CLAIM, CLAIM_NOTE
 from results.schema import CellResult, Manifest
 
@@ -64,6 +64,7 @@ def _line(cell: CellResult) -> dict[str, Any]:
         "concurrency": cell.concurrency,
         "mean_input_tok": cell.mean_input_tok,
         "mean_output_tok": cell.mean_output_tok,
+        "served_output_tok": energy.output_tok if energy else None,
         "tps_tok_per_s": cell.tps_tok_per_s,
         "tps_ci95": cell.tps_ci95,
         "watts": cell.watts,
@@ -109,7 +110,8 @@ def _knee(cells: Sequence[CellResult]) -> dict[str, Any] | None:
         "concurrency": knee.concurrency,
         "plateau_tps_tok_per_s": best,
         "binds": binds,
-        "binding": in_words(binds, rungs[-1]),
+        "binding": in_words(binds, rungs[-1]) + plateau_words(rungs, binds),
+        "plateau_shown": plateau_shown(rungs, binds),
     }
 
 
@@ -138,16 +140,15 @@ def _unsaturated_cost(cells: Sequence[CellResult], model: PowerModel) -> dict[st
 
 
 def _exponents(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
-    """Return d ln E / d ln L over the outputs at each input length that has two or more of them."""
+    """Return d ln E / d ln L over the outputs at each input length that has two or more that differ by over 1%."""
     exponents = []
     usable = [cell for cell in cells if cell.verdict != "invalid" and cell.wh_per_query]
     for input_tok in sorted({cell.mean_input_tok for cell in usable}):
         row = [cell for cell in usable if cell.mean_input_tok == input_tok]
-        if len({cell.served_output_tok for cell in row}) < 2:
+        lengths_tok = [cell.served_output_tok for cell in row]
+        if not lengths_differ(lengths_tok):
             continue
-        fit = fitted_exponent(
-            [cell.served_output_tok for cell in row], [cell.wh_per_query.mean for cell in row if cell.wh_per_query]
-        )
+        fit = fitted_exponent(lengths_tok, [cell.wh_per_query.mean for cell in row if cell.wh_per_query])
         exponents.append(_exponent_line(input_tok, row, fit))
     return exponents
 

@@ -94,7 +94,10 @@ def headline(view: RunView) -> tuple[Sentence, ...]:
         eq1 = f"; Eq. 1 for these lengths gives {sig(ratio.eq1)}" if ratio.eq1 is not None else ""
         simulated = " in simulated energy" if view.simulated else ""
         text = f"costs {sig(ratio.measured)}{bounds} times as much{simulated}{eq1}."
-        sentences.append(Sentence(f"A query of {ratio.multiplier:g}x the output length", text))
+        asked = f"{ratio.multiplier:g}x the output length"
+        as_served = any(cell.served_output_tok != cell.mean_output_tok for cell in view.compared)
+        lead = f"A query asked for with {asked}, and as long as served," if as_served else f"A query of {asked}"
+        sentences.append(Sentence(lead, text))
     return tuple(sentences)
 
 

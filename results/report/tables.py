@@ -92,8 +92,8 @@ def _quantities(cell: CellResult) -> list[tuple[str, str]]:
         ("verdict", cell.verdict + (f": {', '.join(cell.reasons)}" if cell.reasons else "")),
         ("requests in flight", f"{cell.concurrency:,}"),
         ("input tokens, mean", tokens(cell.mean_input_tok)),
-        ("output tokens, mean", tokens(cell.served_output_tok)),
-        ("output tokens, median", tokens(cell.median_output_tok)),
+        ("output tokens, mean", output_tokens(cell)),
+        ("output tokens, median (asked for)", tokens(cell.median_output_tok)),
         ("TPS (tok/s)", sig(cell.tps_tok_per_s, 4)),
         (f"W ({cell.power_source})", sig(cell.watts, 4)),
         (f"J/token ({cell.power_source})", sig(cell.joules_per_tok, 4)),
@@ -118,6 +118,14 @@ def _quantities(cell: CellResult) -> list[tuple[str, str]]:
         ("requests completed / errors", f"{cell.requests.completed:,} / {cell.requests.errors:,}"),
         ("limited by", cell.binding),
     ]  # fmt: skip
+
+
+def output_tokens(cell: CellResult) -> str:
+    """Return the mean output length that Wh/query is of, and what was asked for where the server chose another."""
+    served = tokens(cell.served_output_tok)
+    if cell.served_output_tok == cell.mean_output_tok:
+        return served
+    return f"{served} as served (asked for {tokens(cell.mean_output_tok)})"
 
 
 def _signed(value: float | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from estimator.paired import Interval, fitted_exponent
+from estimator.paired import Interval, fitted_exponent, lengths_differ
 from results.report.figures.common import legend_above, log_axis, new_figure, scatter_cells
 from results.report.svg import INK, MUTED
 from results.report.view import Drawing, LeftOut, RunView
@@ -30,7 +31,7 @@ BASES = {
 def exponent_figure(view: RunView) -> Drawing | LeftOut:
     """Return the figure, or why there is none."""
     cells = [cell for cell in view.cells if cell.role != "ladder" and cell.wh_per_query]
-    if len({cell.served_output_tok for cell in cells if cell.verdict != "invalid"}) < 2:
+    if not lengths_differ([cell.served_output_tok for cell in cells if cell.verdict != "invalid"]):
         return LeftOut(TITLE, "it takes energies of two output lengths that are not invalid")
     slope, source = _slope(view, cells)
     bounds = None if slope.low is None or slope.high is None else (slope.low, slope.high)
@@ -61,10 +62,15 @@ def _slope(view: RunView, cells: list[CellResult]) -> tuple[Interval, str]:
     if ratio is not None and ratio.exponent is not None:
         low, high = ratio.exponent_ci95 or (None, None)
         found = Interval(ratio.exponent, low, high, ratio.pairs, ratio.interval_basis)
-        return found, f"{ratio.pairs} pair(s) of 1x and {ratio.multiplier:g}x; {BASES[ratio.interval_basis]}"
+        lengths = f"{ratio.multiplier:g}x" + (" (lengths as served)" if _as_served(view.compared) else "")
+        return found, f"{ratio.pairs} pair(s) of 1x and {lengths}; {BASES[ratio.interval_basis]}"
     usable = _usable(cells)
     fit = fitted_exponent([cell.served_output_tok for cell in usable], [_wh(cell) for cell in usable])
     return fit, f"a line through {fit.n} cells of {_inputs(usable)} input tokens; {SCATTER}"
+
+
+def _as_served(cells: Sequence[CellResult]) -> bool:
+    return any(cell.served_output_tok != cell.mean_output_tok for cell in cells)
 
 
 def _usable(cells: list[CellResult]) -> list[CellResult]:
@@ -75,7 +81,7 @@ def _usable(cells: list[CellResult]) -> list[CellResult]:
         dict.fromkeys(inputs), key=lambda tok: len({c.served_output_tok for c in usable if c.mean_input_tok == tok})
     )
     same = [cell for cell in usable if cell.mean_input_tok == common]
-    return same if len({cell.served_output_tok for cell in same}) > 1 else usable
+    return same if lengths_differ([cell.served_output_tok for cell in same]) else usable
 
 
 def _inputs(cells: list[CellResult]) -> str:
@@ -109,7 +115,7 @@ def _draw(view: RunView, cells: list[CellResult], slope: Interval, narrow: bool)
     reach = [value for value in reach if value > min(_wh(cell) for cell in cells) / _MOST_BELOW]
     log_axis(axis, "y", reach)
     axis.set_ylim(min(reach) / 1.4, max(reach) * 1.4)
-    axis.set_xlabel("mean output length (tokens), logarithmic")
+    axis.set_xlabel(f"mean output length{' as served' if _as_served(cells) else ''} (tokens), logarithmic")
     axis.set_ylabel(f"Wh per query\n({query_boundary_and_source(cells[0])})")
     legend_above(figure, axis, narrow, columns=2)
     return figure

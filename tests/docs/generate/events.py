@@ -14,8 +14,11 @@ EVENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "idle_end": ((), "Loaded idle ended."),
     "no_token_counter": (("servers",), "Servers without a token counter: their tokens are the usage of requests."),
     "text_tokenized": (("text", "sha256", "tokens"), "The text that prompts are slices of."),
-    "rung": (("cell", "concurrency", "tps_tok_per_s", "..."), "One concurrency of a search, as it was measured."),
-    "search_end": (("cell", "concurrency", "binds", "binding", "doubling_gain_rel"), "Its outcome."),
+    "rung": (
+        ("cell", "concurrency", "tps_tok_per_s", "gain", "gain_half_width_95", "gain_known", "..."),
+        "One concurrency of a search, as it was measured, and its throughput over that of the one before.",
+    ),
+    "search_end": (("cell", "concurrency", "binds", "binding", "doubling_gain_rel", "plateau_shown"), "Its outcome."),
     "prediction_stored": (("tps_source", "sha256"), "`prediction.json` was written; no compared cell has started yet."),
     "cell_budget": (("cell", "budget_s", "needed_s", "request_s"), "What it may take, and what its window needs."),
     "cell_start": (("cell", "definition", "quiet_mono_s"), "A cell's load starts; the servers have been quiet since."),

@@ -228,3 +228,46 @@ def test_runs_that_do_not_differ_at_all_have_the_errors_of_their_windows_and_the
 
 def test_the_gain_of_one_sensor_cancels_in_a_ratio_of_its_own_readings():
     assert common_ratio_rel_u((100.0, 300.0), 0.03) == 0
+
+
+@pytest.mark.parametrize(
+    ("runs", "of_pair"),
+    [
+        ([[(1.0, 2.0), (3.0, 6.0)]], 1.0),
+        ([[(1.0, 2.0)], [(2.0, 4.0)]], 1.0),
+        ([[(1.0, 2.0), (1.0, 2.0001)]], math.sqrt(1 / 2)),
+        ([[(1.0, 2.0)], [(1.0, 2.0001)], [(1.0, 1.9999)]], math.sqrt(1 / 3)),
+        ([[(1.0, 2.0), (1.0, 2.0)], [(1.0, 2.0001)]], math.sqrt((1 / 2) ** 2 * (1 / 2 + 1))),
+    ],
+    ids=["equal pairs", "equal runs", "two pairs that agree by luck", "three runs", "two pairs and one"],
+)
+def test_pairs_that_agree_by_chance_keep_the_errors_of_their_windows(runs, of_pair):
+    """The mean over R runs of k pairs each has the error of one pair over root(R k); equal values have that of one."""
+    found = paired_ratio(runs, 0.05)
+    assert math.log(found.high / found.value) == pytest.approx(1.959964 * 0.05 * of_pair, rel=1e-6)
+    assert math.log(found.value / found.low) == pytest.approx(1.959964 * 0.05 * of_pair, rel=1e-6)
+    equal = of_pair == 1.0
+    assert found.basis == ("within_windows" if equal else "between_runs" if len(runs) > 1 else "between_pairs")
+    assert (paired_ratio(runs).high is None) == equal  # nothing tells the error of equal pairs but their windows
+
+
+def test_scatter_wider_than_the_windows_errors_is_students_t_alone():
+    runs = [[(1.0, 10.0)], [(1.0, 11.0)], [(1.0, 12.5)]]
+    assert paired_ratio(runs, 0.001) == paired_ratio(runs)
+    assert independent_ratio([1.0, 1.2], [2.0, 2.5], 0.001) == independent_ratio([1.0, 1.2], [2.0, 2.5])
+
+
+def test_unpaired_runs_that_agree_by_chance_keep_the_errors_of_their_windows():
+    found = independent_ratio([1.0, 1.0001], [2.0, 2.0001, 2.0002], 0.05)
+    assert math.log(found.high / found.value) == pytest.approx(1.959964 * 0.05 / math.sqrt(2), rel=1e-6)
+
+
+def test_two_pairs_by_chance_alike_miss_the_truth_no_more_often_than_the_windows_errors_would():
+    """20,000 studies of two pairs; of the tenth with the least scatter Student's t alone would miss 60%."""
+    rng, u = np.random.default_rng(8), 0.03
+    pairs = rng.normal(0, u, (20_000, 2))
+    alike = pairs[np.argsort(np.abs(np.diff(pairs)[:, 0]))[:2_000]]
+    found = [[paired_ratio([[(1.0, math.exp(log)) for log in logs]], known) for logs in alike] for known in (None, u)]
+    missed = [np.mean([not each.low <= 1 <= each.high for each in intervals]) for intervals in found]
+    assert missed[0] > 0.4
+    assert missed[1] == pytest.approx(0.05, abs=0.02)

@@ -133,7 +133,7 @@ def test_only_sound_cells_of_fixed_length_become_rows():
 def test_a_row_has_the_length_that_was_served_where_the_server_chose_it():
     energy = QueryEnergy(
         mean=0.03, p50=0.03, p50_rule="r", boundary="gpu", pue=1.5, pue_source="s", mean_without_pue=0.02, ci95=None,
-        standard_uncertainty_rel=None, uncertainty_parts_rel={},
+        standard_uncertainty_rel=None, uncertainty_parts_rel={}, output_tok=80.0,
     )  # fmt: skip
     told = {"verdict": "suspect", "reasons": ("lengths_as_served",), "joules_per_tok": 0.9, "wh_per_query": energy}
     (row,) = tps_rows("m", 2, (cell(100, 9.0).model_copy(update=told),), "s")

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from harness.analysis.saturation import choose, what_binds
@@ -138,3 +139,26 @@ def test_a_watch_begun_anew_has_forgotten_and_without_ticks_nothing_is_known():
 )
 def test_the_largest_batch_is_read_from_every_servers_arguments(argvs, expected):
     assert max_num_seqs(argvs) == expected
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["every round is new", "rounds hold older scrapes"])
+def test_servers_scraped_out_of_step_make_no_scatter_in_a_rung_of_constant_throughput(stale):
+    """Three servers at 100, 200 and 400 tok/s, scraped up to half a period apart: truth is 700 tok/s without error."""
+    rng, rates, rounds, last = np.random.default_rng(1), (100.0, 200.0, 400.0), [], [None] * 3
+    for n in range(40):
+        for server, rate in enumerate(rates):
+            if last[server] is None or not stale or rng.random() < 0.7:
+                at_s = 0.5 * n + float(rng.uniform(0, 0.25)) + 0.1 * server
+                last[server] = row(at_s, rate * at_s, server=server)
+        rounds.append(list(last))
+    rung = scrapes(*rounds).rung(16)
+    assert rung.tps_tok_per_s == pytest.approx(700)
+    assert rung.tps_u_tok_per_s == pytest.approx(0, abs=1e-6)
+
+
+def test_a_rung_remembers_at_least_as_long_as_the_one_below():
+    """Alternating rates have no memory; with 2 s from the rung below, batches of five times that are 10 s of 40 s."""
+    seen = scrapes(*([row(0.5 * n, 100.0 * n + 10 * (n % 2))] for n in range(81)))
+    alone, after = seen.rung(16), seen.rung(32, least_memory_s=2.0)
+    assert alone.memory_s < 1.0
+    assert (after.memory_s, after.tps_dof) == (pytest.approx(2.0), 3)

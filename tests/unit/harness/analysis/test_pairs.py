@@ -122,7 +122,7 @@ def test_the_exponent_is_over_the_lengths_that_were_served_where_the_server_chos
     cells = []
     for cell, tok, joules in zip(result.cells, served, (1.0, 2.0), strict=True):
         wh = joules * tok / 3600
-        energy = cell.wh_per_query.model_copy(update={"mean": 1.5 * wh, "mean_without_pue": wh})
+        energy = cell.wh_per_query.model_copy(update={"mean": 1.5 * wh, "mean_without_pue": wh, "output_tok": tok})
         told = {
             "reasons": ("lengths_as_served",),
             "verdict": "suspect",

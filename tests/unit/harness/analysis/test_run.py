@@ -155,7 +155,10 @@ def test_the_table_says_how_well_throughput_and_idle_watts_are_known(result):
     text = result_text(result)
     edges = result.cells[0].wh_per_query.uncertainty_parts_rel["token_count"]
     assert f"{TPS:,.0f} ± {1.959964 * edges:.1%} (95%)" in text
-    assert f"loaded idle: 583.0 W (u = {result.idle.standard_uncertainty_rel:.1%}; node_modelled, nvml)" in text
+    assert (
+        f"loaded idle: 583.0 W (u = {result.idle.standard_uncertainty_rel:.1%}, systematic alone; node_modelled, nvml)"
+        in text
+    )
 
 
 def test_a_csv_of_cells_has_the_interval_of_their_throughput(result):

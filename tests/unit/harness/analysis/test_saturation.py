@@ -5,6 +5,7 @@ from harness.analysis.saturation import (
     choose,
     config_limited,
     doubling_gain_rel,
+    gain_fields,
     gain_of,
     next_step,
     rung_of,
@@ -269,3 +270,45 @@ def test_a_configuration_limits_where_its_batch_binds_with_room_in_the_cache_and
 def test_the_rungs_are_kept_in_the_result():
     rungs = ladder(1, 2, 3)
     assert choose(rungs).rungs == tuple(rungs)
+
+
+def known(tps, u):
+    return [Rung(16, 1000.0, 0.0, tps_u_tok_per_s=u), Rung(32, tps, 0.0, tps_u_tok_per_s=u, extensions=2)]
+
+
+@pytest.mark.parametrize(
+    ("rungs", "shown", "words"),
+    [
+        (known(1010.0, 5.0), True, None),
+        (known(1010.0, None), False, "the error of that gain is unknown"),
+        (known(1030.0, 15.0), False, "that gain is +3.0%, 95% -1.2% to +7.2%"),
+        (ladder(1000, 1500, queue_share=1.0, kv_usage_ratio=0.4), None, None),
+        (ladder(1000, 1500, first=2_048), None, None),
+    ],
+    ids=["below 5%", "no interval", "interval around 5%", "a queue needs no plateau", "no plateau"],
+)
+def test_a_plateau_that_rests_on_an_estimate_alone_says_so(rungs, shown, words):
+    """Half width of the third: 1.96 hypot(1.5%, 15/1030) 1.03 = 4.2%."""
+    found = choose(rungs)
+    assert found.plateau_shown is shown
+    assert ("the plateau is not statistically established" in found.binding) == (words is not None)
+    assert words is None or words in found.binding
+
+
+def test_a_rung_is_stored_with_its_gain_and_whether_its_error_is_known():
+    assert gain_fields(known(1010.0, None)) == {"gain": 1.01, "gain_half_width_95": None, "gain_known": False}
+    fields = gain_fields(known(1010.0, 5.0))
+    assert (fields["gain_half_width_95"], fields["gain_known"]) == (pytest.approx(0.0139, rel=0.01), True)
+    assert gain_fields(known(1010.0, 5.0)[:1]) == {"gain": None, "gain_half_width_95": None, "gain_known": None}
+    assert gain_fields([Rung(16, 0.0, 0.0), Rung(32, 9.0, 0.0)])["gain"] is None
+
+
+def test_the_error_of_a_cell_on_a_ladder_is_that_of_its_interval_and_it_is_not_measured_longer():
+    cells = [
+        CellResult.model_construct(concurrency=c, tps_tok_per_s=tps, tps_ci95=(tps - 30, tps + 30))
+        for c, tps in ((16, 1000.0), (32, 1040.0))
+    ]
+    rungs = [rung_of(cell) for cell in cells]
+    assert rungs[0].tps_u_tok_per_s == pytest.approx(30 / 1.96)
+    assert next_step(rungs) == "stop"
+    assert next_step([rungs[0], rung_of(cells[1].model_copy(update={"tps_tok_per_s": 1060.0}))]) == "climb"

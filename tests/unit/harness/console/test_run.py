@@ -3,7 +3,19 @@
 import pytest
 
 from harness.console.run import result_text
-from results.schema import CellResult, DeviceResult, Latency, RequestCount, RunResult, RunSummary, TokenCheck
+from results.report.tables import output_tokens
+from results.schema import (
+    CellResult,
+    DeviceResult,
+    EnergyRatio,
+    Latency,
+    QueryEnergy,
+    RequestCount,
+    RunResult,
+    RunSummary,
+    TaskResult,
+    TokenCheck,
+)
 
 RUN = RunSummary(
     id="r", path="runs/r", status="complete", started_wall_s=0.0, model="m", server_version=None,
@@ -105,3 +117,39 @@ def test_client_health_and_goodput_are_shown_where_they_are_stored():
     assert rows["goodput (streamed requests within limits)"] == "90.0% of 100 (95% 0.8 to 0.95): TTFT <= 1 s"
     rows = table(cell(client=client, goodput={**met, "share": None, "bounds": (0.85, 0.9)}))
     assert rows["goodput (streamed requests within limits)"].startswith("85.0% to 90.0% of 100 (95% 0.8 to 0.95)")
+
+
+def as_served(name="1x", asked=100, served=80.0):
+    energy = QueryEnergy(
+        mean=0.02, output_tok=served, p50=0.02, p50_rule="r", boundary="gpu", pue=1.0, pue_source="s",
+        mean_without_pue=0.02, standard_uncertainty_rel=None, uncertainty_parts_rel={},
+    )  # fmt: skip
+    task = TaskResult(
+        mean_steps=3, mean_requests=3, mean_output_tok=3 * asked, served_output_tok=3 * served, cut_share=0, completed=1
+    )
+    return cell(name, mean_output_tok=asked, median_output_tok=asked, wh_per_query=energy, task=task)
+
+
+def test_beside_energies_of_lengths_that_the_server_chose_stand_those_lengths():
+    rows = table(as_served())
+    assert rows["output tokens, mean / median"] == "80 as served (asked for 100 / 100)"
+    assert rows["output tokens of a task, mean"] == "240 as served (asked for 300)"
+    forced = table(as_served(served=100))
+    assert forced["output tokens, mean / median"] == "100 / 100"
+    assert forced["output tokens of a task, mean"] == "300"
+
+
+def test_an_energy_ratio_of_lengths_as_served_names_them():
+    ratio = EnergyRatio(multiplier=2, measured=1.9, verdict="suspect", eq1=None)
+    cells = (as_served(), as_served("2x", 200, 150.0))
+    text = result_text(RunResult(run=RUN, idle=None, cells=cells, calibration_cells=(), energy_ratio=ratio), 220)
+    assert "of 1x: 80 as served (asked for 100 / 100) output tokens" in text
+    assert "of 2x: 150 as served (asked for 200 / 200) output tokens" in text
+    assert "as served" not in result_text(
+        RunResult(run=RUN, idle=None, cells=(cell(),), calibration_cells=(), energy_ratio=ratio), 220
+    )
+
+
+def test_the_report_says_of_which_lengths_energies_are_and_what_was_asked_for():
+    assert output_tokens(as_served()) == "80 as served (asked for 100)"
+    assert output_tokens(as_served(served=100)) == "100"

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.load.usage import lacks_counter, spread_rel_u, tokens_by, with_usage_tokens
+from harness.load.usage import edge_u_tok, servers_without_counter, tokens_by, with_usage_tokens
 
 
 def requests(*rows: tuple[float, float | None, float, int | None]) -> pd.DataFrame:
@@ -45,10 +45,8 @@ def test_over_a_steady_load_the_rate_is_the_true_one() -> None:
 
 def test_the_uncertainty_is_that_of_the_requests_across_the_edges() -> None:
     table = requests((0.0, None, 20.0, 120), (5.0, None, 15.0, 240), (12.0, None, 18.0, 60), (90.0, None, 95.0, 60))
-    in_window = 60 + 120 + 60 + 60
-    expected = (120**2 + 240**2) ** 0.5 / 12**0.5 / in_window
-    assert spread_rel_u(table, 10.0, 100.0) == pytest.approx(expected)
-    assert spread_rel_u(table, 200.0, 300.0) is None
+    assert edge_u_tok(table, 10.0, 100.0) == pytest.approx((120**2 + 240**2) ** 0.5 / 12**0.5)
+    assert edge_u_tok(table, 200.0, 300.0) == 0
 
 
 def test_only_a_server_that_never_told_is_filled_in() -> None:
@@ -58,5 +56,5 @@ def test_only_a_server_that_never_told_is_filled_in() -> None:
     filled = with_usage_tokens(server, ONE)
     assert filled["generation_tok"].tolist()[:3] == [20.0, 5.0, 100.0]
     assert np.isnan(filled["generation_tok"].iloc[3])
-    assert lacks_counter(server)
-    assert not lacks_counter(filled)
+    assert servers_without_counter(server) == (0,)
+    assert servers_without_counter(filled) == ()

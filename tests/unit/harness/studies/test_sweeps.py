@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from harness.analysis.run import analyse_run
 from harness.cli import app
-from harness.studies.sweeps import sweep_document
+from harness.studies.sweeps import _exponents, _knee, sweep_document
 from results.store import RunWriter
 from tests.unit.harness.synthetic_run import DEVICES, Cell, SyntheticRun, power_rows
 
@@ -64,7 +65,34 @@ def test_the_knee_is_the_smallest_concurrency_within_three_percent_of_the_best(d
         "plateau_tps_tok_per_s": pytest.approx(len(DEVICES) * 195.0),
         "binds": "compute_or_bandwidth",
         "binding": "compute or memory bandwidth: 4 in flight gained less than 5%",
+        "plateau_shown": True,
     }
+
+
+def test_a_ladder_whose_last_gain_is_not_known_says_that_its_plateau_is_not_established(folder):
+    cells = [cell for cell in analyse_run(folder).cells if cell.role == "ladder"]
+    wide = [cell.model_copy(update={"tps_ci95": tuple(f * cell.tps_tok_per_s for f in (0.9, 1.1))}) for cell in cells]
+    for changed in (wide, [cell.model_copy(update={"tps_ci95": None}) for cell in cells]):
+        knee = _knee(changed)
+        assert knee["plateau_shown"] is False
+        assert "gained less than 5%; the plateau is not statistically established" in knee["binding"]
+
+
+def test_lengths_that_are_nearly_equal_as_served_have_no_exponent(folder):
+    """Within 1% the energies' own errors would be divided by next to nothing; a third length makes an exponent."""
+    cells = [cell for cell in analyse_run(folder).cells if cell.role == "grid"]
+
+    def served(cell, tok, wh):
+        return cell.model_copy(
+            update={"wh_per_query": cell.wh_per_query.model_copy(update={"output_tok": tok, "mean": wh})}
+        )
+
+    near = [served(cells[0], 100.0, 1.0), served(cells[1], 100.9, 1.2)]
+    assert _exponents(near) == []
+    (fit,) = _exponents([*near, served(cells[1], 400.0, 4.4)])
+    x, y = np.log([100.0, 100.9, 400.0]), np.log([1.0, 1.2, 4.4])
+    assert fit["exponent"] == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert fit["output_tok"] == [100.0, 100.9, 400.0]
 
 
 def test_at_constant_power_one_request_at_a_time_costs_the_inverse_of_throughput(document):
