@@ -29,6 +29,11 @@ class Line:
         """The line as a shell would split it."""
         return shlex.split(self.text)
 
+    @property
+    def program(self) -> str:
+        """The program that the line runs, behind variables that it sets."""
+        return next(word for word in self.words if not re.match(r"[A-Z_]+=", word))
+
     def __str__(self) -> str:
         return f"{self.page.name}: {self.text}"
 

@@ -1,57 +1,41 @@
-"""Every command on every page: run where it needs nothing but files, else parsed as the command line parses it."""
+"""Every command on every page: parsed as the command line parses it, and run, or else marked untested on its page.
+
+Here run those that need nothing but files, and those of other programs; those that measure are run beside this file, in
+test_measuring_commands.py.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
+import subprocess
+from contextlib import ExitStack
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.config import load_config
+from harness.server.launch import free_port
 from harness.stress_options import STRESS_OPTIONS
 from harness.sweep_config import load_sweep_config
-from tests.docs.generate.cli import commands
-from tests.docs.pages import PAGES, shell_lines
+from tests.docs.lines import COMMANDS, FILES_ALONE, LINES, OTHERS, OURS, SENSED, SERVED, split
+from tests.docs.pages import PAGES, prose
+from tests.fakes.waiting import until
 from tests.paths import ROOT, S1_TABLE
 from tests.unit.harness.report_runs import sweep
 from tests.unit.harness.synthetic_run import SyntheticRun
 from tests.unit.harness.verify.full_run import full_run, write_full
 from tests.unit.results.published_tables import few_slots, mlenergy_row, table
-from tests.unit.workloads.traces.files import AZURE_2023
+from tests.unit.workloads.traces.files import AZURE_2023, SHAREGPT
 from workloads.spec import load_workload
 
-COMMANDS = commands()
-LINES = [line for page in PAGES if page.name != "cli.md" for line in shell_lines(page)]
-OURS = [line for line in LINES if line.words[0] == "harness"]
-OTHERS = [line for line in LINES if line.words[0] != "harness"]
-
-SERVED = {"stress", "sweep", "measure", "exporter", "calibrate-node", "doctor"}
-"""Commands that need a server or a sensor; tests/cli and tests/ground_truth run them with stand-ins."""
 QUICK = {"estimate": "1e4", "fleet": "1e5"}
 """Samples enough for a test, where a line does not say how many."""
-UNTRIED = {"docker", "kubectl", "sbatch", "scancel"}
-"""Programs of containers and clusters: pages that use them say that nobody tried."""
-PLAIN = {"cp", "ssh", "prometheus", "promtool"}
-
-
-def split(line):
-    """The name of the command of a line, and the words after it."""
-    words = line.words[1:]
-    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
-    assert name, f"{line}: no such command"
-    return name, words[len(name.split()) :]
-
-
-RUNNABLE = {
-    line.text: line
-    for line in OURS
-    if split(line)[0] not in {*SERVED, "reproduce"} and not line.comment.startswith("needs ")
-}
-"""By what they say: a line that stands on two pages runs once. ``reproduce`` is run with the page of limits."""
+UNTESTED = {"docker", "kubectl", "sbatch", "scancel", "ssh"}
+"""Programs of containers, clusters and other machines."""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +56,10 @@ def folder(tmp_path_factory):
     (folder / "mlenergy_v3_h100.csv").write_text(table(mlenergy_row(), few_slots()))
     for name in ("trace.csv", "AzureLLMInferenceTrace_conv.csv"):
         (folder / name).write_text(AZURE_2023)
+    (folder / "conversations.json").write_text(SHAREGPT)
+    words = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))  # noqa: S106
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(folder / "tokenizer.json"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for words in (
@@ -84,8 +72,9 @@ def folder(tmp_path_factory):
 
 def test_the_pages_have_commands_and_some_of_each_kind():
     assert len(OURS) > 40
-    assert len(RUNNABLE) > 20
+    assert len(FILES_ALONE) > 20
     assert {split(line)[0] for line in OURS} == set(COMMANDS)
+    assert {*SERVED, *SENSED} < set(COMMANDS)
 
 
 @pytest.mark.parametrize("line", OURS, ids=str)
@@ -100,9 +89,10 @@ def test_a_command_is_one_that_the_harness_takes(line, folder):
         assert workload is None or load_workload(workload).lengths(1.0).mean_output_tok > 0
 
 
-@pytest.mark.parametrize("line", RUNNABLE.values(), ids=str)
+@pytest.mark.parametrize("line", FILES_ALONE, ids=str)
 def test_a_command_that_needs_only_files_runs(line, folder):
     name, words = split(line)
+    words = [word.replace("/models/llama", str(folder)) for word in words]
     if name in QUICK and "--samples" not in words:
         words = [*words, "--samples", QUICK[name]]
     ended = CliRunner().invoke(app, [*name.split(), *words], catch_exceptions=False)
@@ -110,21 +100,54 @@ def test_a_command_that_needs_only_files_runs(line, folder):
     assert ended.stdout.strip()
 
 
-@pytest.mark.parametrize("line", OTHERS, ids=str)
-def test_a_command_of_others_is_known_and_untried_ones_say_so(line):
-    words = [word for word in line.words if not re.match(r"[A-Z_]+=", word)]
-    program, page = words[0], line.page.read_text().lower()
-    if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert words[1] in targets
-    elif program == "python":
-        assert words[1] == "-m"
-        assert importlib.util.find_spec(words[2])
-    elif program in UNTRIED:
-        assert "untested" in page
-        assert "nobody has yet" in page
-    else:
-        assert program in PLAIN
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_a_line_is_marked_untested_where_no_test_runs_it_and_nowhere_else(line):
+    program = line.program
+    run = program == "harness" or program in RUN_HERE
+    assert run or program in UNTESTED, f"{line}: run it in a test, or mark it '# untested: needs ...'"
+    assert line.comment.startswith("untested: needs ") != run, line
+
+
+def make(argv, _):
+    made = subprocess.run([*argv, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert made.stdout.strip() or made.stderr.strip()
+
+
+def copy(argv, folder):
+    shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
+    subprocess.run(argv, cwd=folder, check=True)
+    assert (folder / argv[2]).read_text() == (ROOT / argv[1]).read_text()
+
+
+def prometheus(argv, folder):
+    port = free_port("127.0.0.1")
+    argv = [*(word.replace(":9090", f":{port}") for word in argv), f"--storage.tsdb.path={folder / 'tsdb'}"]
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        stack.callback(process.terminate)
+        said = process.stderr
+        until(lambda: "Server is ready" in said.readline(), "Prometheus")
+
+
+RUN_HERE = {"make": make, "cp": copy, "prometheus": prometheus}
+"""How a line of another program is run: ``make`` says what it would do, Prometheus takes another port."""
+
+
+@pytest.mark.parametrize("line", [line for line in OTHERS if line.program in RUN_HERE], ids=str)
+def test_a_command_of_another_program_runs(line, folder):
+    program = shutil.which(line.program)
+    if program is None:
+        pytest.skip(f"{line.program} is not installed")
+    RUN_HERE[line.program]([program, *line.words[1:]], folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_within_a_sentence_is_one_that_the_harness_has(page):
+    for text in re.findall(r"`harness ([a-z][^`]*)`", prose(page)):
+        name = next((name for name in COMMANDS if text.split()[: len(name.split())] == name.split()), None)
+        assert name, text
+        options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in text.split() if word.startswith("--")} <= options, text
 
 
 def test_the_page_of_limits_names_the_claims_that_differ_and_no_others():
