@@ -28,13 +28,13 @@ from workloads.tiny_model import CONTEXT_TOK
 Line = Mapping[str, Any]
 
 COMMON = ("--power", "simulated", "--idle", "1", "--linger", "0", "--metrics-address", "none")
-LADDER = ("--ladder", "1,4,16,32,64", "--workload", "fixed:64x128")
-GRID = ("--grid", "64,512,2048x64,128,256,512", "--concurrency", "40", "--budget", "26")
-LONG_OUTPUT = ("--ladder", "none", "--grid", "64x1024", "--concurrency", "40", "--budget", "55")
+LADDER = ("--ladder", "1,4,16,32,64,128", "--workload", "fixed:64x128")
+GRID = ("--grid", "64,512,2048x64,128,256,512", "--concurrency", "40", "--budget", "40")
+LONG_OUTPUT = ("--ladder", "none", "--grid", "64x2048", "--concurrency", "40", "--budget", "170")
 LONG_INPUT_TOK = min(20_000, CONTEXT_TOK - 1_024)
 LONG_INPUT = ("--ladder", "none", "--grid", f"{LONG_INPUT_TOK}x64", "--concurrency", "4", "--budget", "60")
 MIN_RISE, MAX_DIP, MIN_ENERGY_FALL, MIN_ROWS = 2.0, 0.15, 1.5, 10
-SHORT, LONG = "fixed:64x256", "fixed:64x1024"
+SHORT, LONG = "fixed:64x256", "fixed:64x2048"
 SERVED_WRONGLY = {TOO_MANY_ERRORS, LENGTHS_NOT_FORCED, TOKEN_COUNT_MISMATCH, SERVER_LOST, NO_WINDOW}
 DOCUMENT = ROOT / "docs" / "ladder.md"
 HEAD = f"""# From one request to saturation, and over a grid of lengths
@@ -89,8 +89,8 @@ def test_the_ladder_rises_to_a_plateau_and_a_token_gets_cheaper(swept: Swept) ->
     best = max(tps.values())
     assert tps[1] < tps[4] < tps[16]
     assert tps[16] > MIN_RISE * tps[1]
-    assert min(tps[32], tps[64]) > (1 - MAX_DIP) * best
-    assert swept.main["ladder"]["knee"]["concurrency"] in (4, 16, 32)
+    assert min(tps[64], tps[128]) > (1 - MAX_DIP) * best
+    assert swept.main["ladder"]["knee"]["concurrency"] in (16, 32, 64)
     assert swept.rung(1)["joules_per_tok"] > MIN_ENERGY_FALL * swept.rung(32)["joules_per_tok"]
 
 

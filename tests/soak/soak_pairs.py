@@ -43,8 +43,8 @@ Run i is paired with run i + {RUNS // 2}, so a slow drift of the machine counts 
 |ln(second / first)| < 1.96 u, with u^2 = u1^2 + u2^2 + 2 b^2: u1 and u2 are the two runs' own random standard
 uncertainties (batch means of their windows), and b is the standard deviation between runs that these do not explain,
 from the {RUNS - 2} *other* runs alone (variance over runs less mean random variance, not below 0). What all runs have
-in common, such as a sensor's gain, is not in u. At least {AT_LEAST_INSIDE:.0%} of the pairs must be inside; 95% are
-expected.
+in common, such as a sensor's gain, is not in u. Whatever else the machine did meanwhile is in b. At least
+{AT_LEAST_INSIDE:.0%} of the pairs must be inside; 95% are expected.
 """
 
 
