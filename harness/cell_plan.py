@@ -9,7 +9,7 @@ from harness.analysis.saturation import SearchResult
 from harness.cell import run_cell
 from harness.errors import ConfigError, WorkloadError
 from harness.job import NO_COUNTER, Job, write_result_files
-from harness.load.arrival import CLOSED, Arrival
+from harness.load.arrival import CLOSED, Arrival, parse_arrival
 from harness.load.timeline import planned_arrival
 from harness.metrics.of_run import measured_figures, predicted_figures
 from harness.search import max_num_seqs, search
@@ -97,29 +97,66 @@ def fit_to_context(job: Job, workload: Workload, multiplier: float) -> tuple[Len
 
 
 async def plan_cell(job: Job, name: str, role: Role, workload: Workload, multiplier: float = 1.0) -> CellPlan:
-    """Fit a cell's lengths to the context and find its saturating concurrency, or take the one given."""
-    capped, share = fit_to_context(job, workload, multiplier)
-    config = job.plan.config
-    asked, context_tok = config.concurrency, job.servers.info.max_model_len_tok
-    arrival = planned_arrival(config.arrival, config.workload, multiplier, context_tok, asked)
-    if not arrival.closed:
-        found = replace(given_concurrency(arrival.max_in_flight), binding="the arrivals: the load is an open loop")
-    elif isinstance(asked, int):
-        found = given_concurrency(asked)
-    elif job.bench.instruments.blind:
-        raise ConfigError(
-            "concurrency = auto needs a server that counts its tokens", why=NO_COUNTER, fix="give --concurrency N"
-        )
+    """Find what saturates the server with a cell's lengths, or take the concurrency given, and plan the cell."""
+    lengths, _ = fit_to_context(job, workload, multiplier)
+    asked, arrival = job.plan.config.concurrency, parse_arrival(job.plan.config.arrival)
+    if arrival.saturation_share is not None or (arrival.closed and asked == "auto"):
+        found = await _search(job, name, lengths)
     else:
-        job.bench.instruments.phase("search", name)
-        argvs = tuple(server.argv for server in job.servers.descriptions)
-        found = await search(job.bench, name, capped, job.plan.timing.rung_s, max_num_seqs(argvs))
-        ladder = ", ".join(f"{rung.concurrency}: {rung.tps_tok_per_s:,.0f}" for rung in found.rungs)
-        job.say(f"{name} saturates at {found.concurrency} in flight (tok/s by concurrency: {ladder})")
-        if found.plateau_shown is False:
-            job.say(f"{name}: {found.binding}")
+        found = given_concurrency(arrival.max_in_flight if asked == "auto" else asked)
+    if not arrival.closed:
+        arrival, found = _opened(job, name, arrival, found, lengths.mean_output_tok)
+    return fitted_cell(job, name, role, workload, multiplier, found, arrival)
+
+
+def fitted_cell(
+    job: Job,
+    name: str,
+    role: Role,
+    workload: Workload,
+    multiplier: float,
+    found: SearchResult,
+    arrival: Arrival,
+) -> CellPlan:
+    """Return a cell whose lengths, and those of its trace if it has one, are fitted to the server's context."""
+    lengths, share = fit_to_context(job, workload, multiplier)
+    config, context_tok = job.plan.config, job.servers.info.max_model_len_tok
+    planned = planned_arrival(arrival, config.workload, multiplier, context_tok, config.concurrency)
+    if not planned.closed:
+        found = replace(found, concurrency=planned.max_in_flight)
     uncapped_tok = workload.lengths(multiplier).mean_output_tok
-    return CellPlan(name, role, workload, multiplier, capped, share, uncapped_tok, found, arrival)
+    return CellPlan(name, role, workload, multiplier, lengths, share, uncapped_tok, found, planned)
+
+
+async def _search(job: Job, name: str, lengths: LengthDistribution) -> SearchResult:
+    if job.bench.instruments.blind:
+        raise ConfigError(
+            "the search for saturation needs a server that counts its tokens", why=NO_COUNTER,
+            fix="give --concurrency N, or the rate of --arrival in requests a second",
+        )  # fmt: skip
+    job.bench.instruments.phase("search", name)
+    argvs = tuple(server.argv for server in job.servers.descriptions)
+    found = await search(job.bench, name, lengths, job.plan.timing.rung_s, max_num_seqs(argvs))
+    ladder = ", ".join(f"{rung.concurrency}: {rung.tps_tok_per_s:,.0f}" for rung in found.rungs)
+    job.say(f"{name} saturates at {found.concurrency} in flight (tok/s by concurrency: {ladder})")
+    if found.plateau_shown is False:
+        job.say(f"{name}: {found.binding}")
+    return found
+
+
+def _opened(
+    job: Job, name: str, arrival: Arrival, found: SearchResult, mean_output_tok: float
+) -> tuple[Arrival, SearchResult]:
+    """Return an open loop at its rate, and what is then known of its concurrency: what limits it are the arrivals."""
+    words, share, plateau = "the arrivals: the load is an open loop", arrival.saturation_share, None
+    if share is not None and found.plateau_tps_tok_per_s is not None:
+        plateau = found.plateau_tps_tok_per_s
+        saturation_per_s = plateau / mean_output_tok
+        arrival = arrival.at_saturation(saturation_per_s)
+        words += f" at {share:.4g} of the {saturation_per_s:.4g} requests/s that saturate the server"
+        job.say(f"{name}: {words}")
+    limits = given_concurrency(arrival.max_in_flight)
+    return arrival, replace(limits, binding=words, plateau_tps_tok_per_s=plateau)
 
 
 async def measure_cell(job: Job, cell: CellPlan, budget_s: float, warmup_s: float, *, drain: bool) -> RunResult:

@@ -21,6 +21,7 @@ from harness.analysis.saturation import SearchResult
 from harness.errors import ConfigError, StoreError
 from harness.job import Say, Watch, unwatched
 from harness.live.state import LiveState
+from harness.load.arrival import parse_arrival
 from harness.manifest import create_group_folder
 from harness.plan import Plan
 from harness.stress import Settled, folder_name, run_stress
@@ -150,16 +151,20 @@ def _settled_by(folder: Path, plan: Plan) -> Settled:
     reader, _ = open_run(folder)
     starts = [event["definition"] for event in reader.events() if event["event"] == "cell_start"]
     found = {
-        definition["name"]: SearchResult(
-            definition["concurrency"],
-            definition["plateau_tps_tok_per_s"],
-            f"{definition['binding']} (searched in repeat 1)",
-            (),
-            definition["binds"],
-            definition["doubling_gain_rel"],
-            definition.get("plateau_shown"),
-        )
+        definition["name"]: (_found(definition), parse_arrival(definition["arrival"]))
         for definition in starts
         if definition["name"] in dict(plan.cells)
     }
     return Settled(found, StoredPrediction.model_validate(reader.json("prediction.json")))
+
+
+def _found(definition: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        definition["concurrency"],
+        definition["plateau_tps_tok_per_s"],
+        f"{definition['binding']} (searched in repeat 1)",
+        (),
+        definition["binds"],
+        definition["doubling_gain_rel"],
+        definition.get("plateau_shown"),
+    )

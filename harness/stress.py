@@ -10,12 +10,13 @@ from harness.analysis.run import analyse_run
 from harness.analysis.saturation import SearchResult
 from harness.cell import run_cell
 from harness.cell_budgets import cell_budgets
-from harness.cell_plan import CellPlan, fit_to_context, given_concurrency, measure_cell, plan_cell
+from harness.cell_plan import CellPlan, fitted_cell, given_concurrency, measure_cell, plan_cell
 from harness.idle import measure_loaded_idle
 from harness.job import Job, Say, Watch, run_job, unwatched
 from harness.live.course import Course
 from harness.live.programme import stress_steps
 from harness.live.state import LiveState
+from harness.load.arrival import Arrival
 from harness.manifest import create_run_folder, new_manifest
 from harness.plan import Plan
 from harness.prediction import calibrated_source, calibration_lengths, find_tps_source, make_prediction
@@ -28,9 +29,9 @@ Visits = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Settled:
-    """What an earlier repeat of the same job settled: the saturating concurrency of each cell, and the prediction."""
+    """What an earlier repeat of the same job settled: what saturates each cell, its arrivals, and the prediction."""
 
-    found: dict[str, SearchResult]
+    found: dict[str, tuple[SearchResult, Arrival]]
     prediction: StoredPrediction
 
 
@@ -66,20 +67,16 @@ async def _measure(job: Job, visits: Visits, settled: Settled | None, began_s: f
         cells = {name: await plan_cell(job, name, "compared", job.plan.workload, x) for name, x in job.plan.cells}
         prediction = await _predict(job, cells)
     else:
-        cells = {name: _settled_cell(job, name, x, settled.found[name]) for name, x in job.plan.cells}
+        cells = {
+            name: fitted_cell(job, name, "compared", job.plan.workload, x, *settled.found[name])
+            for name, x in job.plan.cells
+        }
         prediction = settled.prediction
     _store(job, prediction)
     budgets = cell_budgets(job, visits, cells, prediction, began_s)
     for name, cell_name in visits:
         warmup_s, drain = job.plan.timing.warmup_s, job.plan.config.drain
         await measure_cell(job, replace(cells[cell_name], name=name), budgets[name], warmup_s, drain=drain)
-
-
-def _settled_cell(job: Job, name: str, multiplier: float, found: SearchResult) -> CellPlan:
-    workload = job.plan.workload
-    lengths, share = fit_to_context(job, workload, multiplier)
-    uncapped_tok = workload.lengths(multiplier).mean_output_tok
-    return CellPlan(name, "compared", workload, multiplier, lengths, share, uncapped_tok, found)
 
 
 async def _predict(job: Job, cells: dict[str, CellPlan]) -> StoredPrediction:

@@ -38,7 +38,9 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "order": Option("ab", "Order of the two cells: ab, or abba, which measures each twice and cancels drift."),
         "repeats": Option(1, "Times to do it all on servers started anew, for the spread between runs."),
         "stream_share": Option(0.05, "Share of the requests that stream; 1 makes every one stream, as in production."),
-        "arrival": Option("closed", "When requests are sent: closed, poisson:RATE (a second), trace or trace:RATE."),
+        "arrival": Option(
+            "closed", "When to send requests: closed, trace, trace:RATE, poisson:RATE (a second, or 80%)."
+        ),
         "clients": Option(1, "Load client processes."),
         "slo_ttft_s": Option(None, "Seconds to the first token that a request within the objective may take."),
         "slo_itl_s": Option(None, "Seconds between tokens that a request within the objective may take."),

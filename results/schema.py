@@ -73,7 +73,7 @@ class CellDefinition(Document):
     precision_rel: float = Field(0.02, description="target half width of the 95% interval of J/token")
     min_window_s: float = Field(0.0, description="log after the warm-up that the window rule looks at first")
     streamed_share: float
-    arrival: str = Field("closed", description="closed, poisson:RATE in requests a second, trace or trace:RATE")
+    arrival: str = Field("closed", description="closed, poisson:RATE, trace or trace:RATE, in requests a second")
     clients: int = Field(1, description="load client processes")
     drain: bool
     plateau_tps_tok_per_s: float | None = Field(description="best TPS of this workload's ladder, if one ran")

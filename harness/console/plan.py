@@ -60,6 +60,8 @@ def _recorded(plan: Plan) -> list[str]:
     lines[0] += f"; {left_out:,} rows left out as no load" if left_out else ""
     if (times := plan.arrivals) is not None:
         rate = "" if times["rate_per_s"] is None else f" at {times['rate_per_s']:.3g} requests/s"
+        if times["saturation_share"] is not None:
+            rate = f" at {times['saturation_share']:.4g} of the rate that saturates the server"
         lines.append(f"times: {times['requests']:,} of {times['of']:,} requests{rate}, {times['rule']}")
     return lines
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.live.course import Span, Step
+from harness.load.arrival_names import read_arrival
 from harness.plan import Plan, Timing
 from harness.sweep_config import SweepConfig
 
@@ -43,7 +44,8 @@ def stress_steps(plan: Plan, visits: Sequence[tuple[str, str]], *, settled: bool
 
 def search_steps(plan: Plan, cells: Sequence[str]) -> list[Step]:
     """Return the searches of these cells, if any is needed."""
-    if plan.config.concurrency != "auto" or plan.config.arrival != "closed":
+    arrival = read_arrival(plan.config.arrival)
+    if arrival.saturation_share is None and (arrival.kind != "closed" or plan.config.concurrency != "auto"):
         return []
     rung_s = _RUNG_OVER_ASKED * plan.timing.rung_s
     return [Step("search", name, Span(rung_s, _MOST_RUNGS * rung_s)) for name in cells]

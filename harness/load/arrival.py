@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from estimator.lengths import LengthDistribution
-from harness.load.arrival_names import kind_and_rate
+from harness.load.arrival_names import read_arrival
 from harness.load.open_loop import MAX_IN_FLIGHT, Arrivals, poisson_arrivals, trace_arrivals
 
 
@@ -23,13 +23,15 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Arrival:
-    """``closed``, or an open loop of limited size: ``poisson:RATE`` (requests a second), ``trace`` or ``trace:RATE``.
+    """``closed``, or an open loop of limited size: ``poisson:RATE``, ``trace`` or ``trace:RATE``.
 
+    RATE is in requests a second, or a share of the rate that saturates the server, which a search has to find first.
     The ``timeline`` of a trace is at the rate asked for already.
     """
 
     kind: str
     rate_per_s: float | None = None
+    saturation_share: float | None = None
     timeline: Timeline | None = None
     max_in_flight: int = MAX_IN_FLIGHT
 
@@ -38,9 +40,17 @@ class Arrival:
         """Return whether a request is sent whenever a slot frees."""
         return self.kind == "closed"
 
+    def at_saturation(self, saturation_per_s: float) -> Arrival:
+        """Return the same at its share of the requests a second that saturate the server, if it names one."""
+        if self.saturation_share is None:
+            return self
+        return replace(self, rate_per_s=self.saturation_share * saturation_per_s, saturation_share=None)
+
     @property
     def name(self) -> str:
         """Return what it is called in the configuration."""
+        if self.saturation_share is not None:
+            return f"{self.kind}:{100 * self.saturation_share:g}%"
         return self.kind if self.rate_per_s is None else f"{self.kind}:{self.rate_per_s:g}"
 
     def queries(self, rng: np.random.Generator, lengths: LengthDistribution, client: int, clients: int) -> Arrivals:
@@ -62,7 +72,7 @@ CLOSED = Arrival("closed")
 def parse_arrival(text: str) -> Arrival:
     """Read ``closed``, ``poisson:RATE``, ``trace`` or ``trace:RATE``; raises ``ValueError`` for anything else.
 
-    >>> parse_arrival("poisson:2.5").rate_per_s
-    2.5
+    >>> parse_arrival("poisson:2.5").rate_per_s, parse_arrival("poisson:50%").at_saturation(8.0).name
+    (2.5, 'poisson:4')
     """
-    return Arrival(*kind_and_rate(text))
+    return Arrival(*read_arrival(text))

@@ -15,10 +15,13 @@ from workloads.traces.formats import TIMED
 
 
 def planned_arrival(
-    text: str, workload: str | None, multiplier: float, context_tok: int | None, in_flight: int | Literal["auto"]
+    arrival: Arrival,
+    workload: str | None,
+    multiplier: float,
+    context_tok: int | None,
+    in_flight: int | Literal["auto"],
 ) -> Arrival:
-    """Return the arrival that ``text`` names, for one cell; a number of ``in_flight`` limits an open loop."""
-    arrival = parse_arrival(text)
+    """Return the arrival of one cell, with its times and lengths; a number of ``in_flight`` limits an open loop."""
     if arrival.kind == "trace":
         stretch = _stretch(workload or "", arrival.rate_per_s)
         lengths = _lengths(stretch, multiplier, context_tok)
@@ -42,7 +45,8 @@ def arrivals_definition(text: str, workload: str | None, usable: int | None) -> 
         "of": usable,
         "rule": f"{ALL}, by time; from the start again at their end" if requests == usable else BEGINNING,
         "recorded_rate_per_s": recorded.rate_per_s,
-        "rate_per_s": arrival.rate_per_s or recorded.rate_per_s,
+        "rate_per_s": None if arrival.saturation_share is not None else arrival.rate_per_s or recorded.rate_per_s,
+        "saturation_share": arrival.saturation_share,
     }
 
 

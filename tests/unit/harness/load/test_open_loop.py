@@ -87,7 +87,21 @@ def test_the_clients_deal_a_trace_out_and_nothing_is_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["poisson", "poisson:0", "poisson:-1", "poisson:x", "uniform:3", "", "trace:0", "trace:", "closed:2"]
+    "text",
+    [
+        "poisson",
+        "poisson:0",
+        "poisson:-1",
+        "poisson:x",
+        "uniform:3",
+        "",
+        "trace:0",
+        "trace:",
+        "closed:2",
+        "closed:5%",
+        "poisson:0%",
+        "poisson:%",
+    ],
 )
 def test_what_is_no_arrival_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no arrival"):
