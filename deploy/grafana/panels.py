@@ -190,8 +190,9 @@ PANELS: tuple[Panel | Row, ...] = (
             ),
             *(
                 Query(
-                    f"{share} * max by (source, boundary, node_profile) (harness_node_power_max_watts{{{HARNESS}}})",
-                    f"{share} P_max of {{{{node_profile}}}}",
+                    f"{share} * max by (instance, source, boundary, node_profile) "
+                    f"(harness_node_power_max_watts{{{HARNESS}}})",
+                    f"{share} P_max of {{{{node_profile}}}} ({{{{instance}}}})",
                 )
                 for share in (0.4, 0.7, 0.9)
             ),

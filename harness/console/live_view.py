@@ -28,6 +28,7 @@ from harness.live.course import Look
 from harness.live.trail import CLIENT_S, TRAIL_S
 
 WIDE = 110
+MOST_WARNINGS = 3
 _MARKS = {"done": ("✓", "green"), "now": ("▶", "bold cyan"), "to_come": ("·", "dim"), "left_out": ("–", "dim")}
 _SIMULATED = "bold reverse yellow"
 
@@ -45,12 +46,18 @@ class LiveView:
             yield from line.render(console, end="\n")  # its width is right: the layout of rich would cost twice as much
 
 
+def _warnings(warnings: Sequence[str]) -> list[Text]:
+    shown, more = warnings[:MOST_WARNINGS], len(warnings) - MOST_WARNINGS
+    words = [*shown[:-1], f"{shown[-1]} (and {more} more)"] if more > 0 else shown
+    return [labelled("!", Text(line, "yellow"), "bold yellow") for line in words]
+
+
 def view_lines(shot: Snapshot, width: int, height: int) -> list[Text]:
     """Return at most ``height`` lines, none wider than ``width``; the log takes what height is left."""
     lines = [*_head(shot, width), *_course(shot, width)]
     lines += [rule("load", width), *_load(shot, width)]
     lines += [rule("energy", width, _source(shot)), *_energy(shot, width)]
-    lines += [labelled("!", Text(words, "yellow"), "bold yellow") for words in shot.warnings[:3]]
+    lines += _warnings(shot.warnings)
     left = height - len(lines) - 1
     if left > 0:
         lines += [rule("log", width), *(Text(line, "dim") for line in shot.log[-left:])]

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.bench.long_run import write_long_run
+from tests.bench.record import record
 from tests.paths import ROOT
 
 MOST_S, MOST_BYTES = 20.0, 8_000_000
@@ -29,6 +30,8 @@ def test_a_long_run_makes_a_small_page_quickly(tmp_path):
     took_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
     size = page.stat().st_size
-    print(f"\n{took_s:.1f} s of a core (limit {MOST_S:g}), {wall_s:.1f} s by the clock, {size / 1e6:.2f} MB")
-    assert page.stat().st_size < MOST_BYTES
+    figures = f"{took_s:.1f} s of a core (limit {MOST_S:g}), {wall_s:.1f} s by the clock, {size / 1e6:.2f} MB (limit 8)"
+    print(f"\n{figures}")
+    assert size < MOST_BYTES
     assert took_s < MOST_S
+    record("Report of two hours, 8 GPUs at 10 Hz, 100,000 requests", [figures])

@@ -121,7 +121,9 @@ def copy(argv, folder):
 
 def prometheus(argv, folder):
     port = free_port("127.0.0.1")
-    argv = [*(word.replace(":9090", f":{port}") for word in argv), f"--storage.tsdb.path={folder / 'tsdb'}"]
+    kept = [word for word in argv if not word.startswith("--storage.tsdb.path=")]
+    assert len(kept) == len(argv) - 1
+    argv = [*(word.replace(":9090", f":{port}") for word in kept), f"--storage.tsdb.path={folder / 'tsdb'}"]
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True))
         stack.callback(process.terminate)

@@ -43,6 +43,12 @@ def test_a_frame_fits_the_terminal(count, width, height):
     assert max(map(len, lines)) <= width
 
 
+def test_warnings_that_find_no_room_are_counted():
+    few, many = (replace(shot_of(), warnings=tuple(f"warning {n}" for n in range(count))) for count in (3, 6))
+    last = [[line for line in shown(shot) if line.startswith("!")][-1].split(maxsplit=1)[1] for shot in (few, many)]
+    assert [words.strip() for words in last] == ["warning 2", "warning 2 (and 3 more)"]
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES[:2])
 def test_simulated_power_cannot_be_missed(width, height):
     lines = shown(shot_of(0), width, height)
