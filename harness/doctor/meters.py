@@ -141,8 +141,9 @@ def _works(finding_id: str, title: str, source: PowerSource, option: str) -> Fin
     found = f"{read}; {gain}"
     if any(sample.power_w is None and sample.energy_j is None for sample in samples):
         return Finding(
-            finding_id, title, "limits", found, "it answered, then failed: gaps invalidate figures of the node"
-        )
+            finding_id, title, "limits", found, "it answered, then failed: gaps invalidate figures of the node",
+            (f"harness measure --seconds 60 --power {option}",),
+        )  # fmt: skip
     return Finding(
         finding_id, title, "ok", found, f"use it with --node-meter {option}: it covers the whole {platform.node()}"
     )

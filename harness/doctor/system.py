@@ -154,8 +154,9 @@ def processors(node: Node, gpus: int) -> Finding:
         )  # fmt: skip
     if not gpus and usable < 2:
         return Finding(
-            "node.processors", title, "limits", found, "server and load client share one: cells will be client_bound"
-        )
+            "node.processors", title, "limits", found, "server and load client share one: cells will be client_bound",
+            ("taskset -pc $$", "docker run --cpus N ..."),
+        )  # fmt: skip
     if governors - {"performance"}:
         return Finding(
             "node.processors", title, "limits", found,
@@ -183,7 +184,10 @@ def shared_memory(node: Node, gpus: int) -> Finding:
     """Look at /dev/shm, over which the processes of a tensor-parallel server talk."""
     title, folder = "shared memory", node.path("/dev/shm")  # noqa: S108 - looked at, not written
     if not folder.is_dir():
-        return Finding("node.shared_memory", title, "unknown", "there is no /dev/shm")
+        return Finding(
+            "node.shared_memory", title, "unknown", "there is no /dev/shm",
+            "processes of a server over several GPUs talk over it", ("sudo mount -t tmpfs tmpfs /dev/shm",),
+        )  # fmt: skip
     size_b = shutil.disk_usage(folder).total
     found = f"{folder} holds {size_b / 1e9:.2g} GB"
     if gpus > 1 and size_b < ENOUGH_SHM_B:

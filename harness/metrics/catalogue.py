@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.live.state import PHASES
+from harness.power.conditions import THROTTLE_CAUSES
+
 Kind = Literal["gauge", "counter", "summary", "histogram"]
 Exporter = Literal["run", "node", "both"]
 
@@ -34,7 +37,9 @@ _NODE = (*_POWER, "node_profile")
 
 RUN_INFO = Definition("harness_info", "gauge", ("run", "version"), "1", "The run being measured.", "run")
 EXPORTER_INFO = Definition("harness_exporter_info", "gauge", ("version",), "1", "The exporter of this node.", "node")
-PHASE = Definition("harness_phase", "gauge", ("phase",), "1", "1 for the phase the run is in.", "run")
+PHASE = Definition(
+    "harness_phase", "gauge", ("phase",), "1", f"1 for the phase the run is in, of {', '.join(PHASES)}.", "run"
+)
 CELL_INFO = Definition("harness_cell_info", "gauge", ("cell",), "1", "The cell being loaded.", "run")
 CELL_OUTPUT = Definition(
     "harness_cell_output_tokens", "gauge", ("cell",), "tokens",
@@ -46,7 +51,12 @@ QUERY_ENERGY = Definition(
     "of the predicted mean it is mean, p5, p50 or p95.", "run",
 )  # fmt: skip
 REQUESTS = Definition(
-    "harness_requests_total", "counter", ("outcome",), "requests", "Requests the harness sent, by outcome.", "run"
+    "harness_requests_total",
+    "counter",
+    ("outcome",),
+    "requests",
+    "Requests the harness sent, by outcome: completed, error, or aborted at the end of a load.",
+    "run",
 )
 CLIENT_LAG = Definition(
     "harness_client_event_loop_lag_seconds", "histogram", ("client",), "s",
@@ -90,7 +100,7 @@ UTILIZATION = Definition(
 TEMPERATURE = Definition("harness_gpu_temperature_celsius", "gauge", _DEVICE, "°C", "Temperature of the device.")
 THROTTLED = Definition(
     "harness_gpu_throttled_seconds_total", "counter", (*_DEVICE, "cause"), "s",
-    "Time that clocks were throttled, by cause; causes overlap.",
+    f"Time that clocks were throttled, by cause, which overlap: {', '.join(THROTTLE_CAUSES.values())}.",
 )  # fmt: skip
 NODE_POWER = Definition(
     "harness_node_power_watts", "gauge", _NODE, "W",
