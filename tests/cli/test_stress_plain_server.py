@@ -91,7 +91,7 @@ def test_two_clients_share_the_load_and_their_health_is_stored(runs: dict[str, t
 def test_a_server_without_a_counter_cannot_be_searched(runs: dict[str, tuple[Ended, Path]]) -> None:
     end, _ = runs["searching"]
     assert end.code == 2
-    assert "concurrency = auto needs a server that counts its tokens" in end.err
+    assert "the search for saturation needs a server that counts its tokens" in end.err
     assert "--concurrency" in end.err
 
 

@@ -37,7 +37,7 @@ watts over measured TPS and its errors are nearly those of TPS.
 Each run is one cell of {CONCURRENCY} requests in flight, of which the server runs at most 32, on a server started for
 this run alone. A run that the harness calls invalid is no measurement: it is left out, counted here, and made again.
 
-    harness sweep {" ".join(OPTIONS)} --seed N
+The command is `harness sweep {" ".join(OPTIONS)} --seed 0`, with the next seed each time.
 
 Run i is paired with run i + {RUNS // 2}, so a slow drift of the machine counts against agreement. A pair is *inside* if
 |ln(second / first)| < 1.96 u, with u^2 = u1^2 + u2^2 + 2 b^2: u1 and u2 are the two runs' own random standard
