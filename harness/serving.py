@@ -22,6 +22,8 @@ _TINY_ARGUMENTS = (
     "--served-model-name", TINY_MODEL, "--load-format", "dummy", "--dtype", "float32",
     "--max-model-len", str(CONTEXT_TOK), "--max-num-seqs", "32", "--enforce-eager",
 )  # fmt: skip
+# A server that computes on the cores the load client also needs takes both of two; the client must come first.
+CPU_SERVER_NICENESS = 5
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -96,7 +98,8 @@ def server_specs(plan: Plan, folder: Path) -> list[ServerSpec]:
     for number, gpus in enumerate(plan.replica_gpus):
         port = asked or free_port(HOST)
         argv = vllm_argv(model, HOST, port, plan.model.tensor_parallel, extra)
-        specs.append(ServerSpec(argv, _environment(gpus, number, len(plan.replica_gpus), tiny=tiny), HOST, port))
+        env = _environment(gpus, number, len(plan.replica_gpus), tiny=tiny)
+        specs.append(ServerSpec(argv, env, HOST, port, niceness=0 if gpus else CPU_SERVER_NICENESS))
     return specs
 
 
@@ -139,6 +142,7 @@ def _describe(server: LaunchedServer, gpus: tuple[DeviceIdentity, ...]) -> Serve
         url=server.url,
         argv=server.spec.argv,
         env=server.spec.env,
+        niceness=server.spec.niceness,
         device_uuids=tuple(gpu.uuid for gpu in gpus),
     )
 

@@ -420,6 +420,7 @@ class ServerDescription(Document):
     url: str
     argv: tuple[str, ...]
     env: dict[str, str]
+    niceness: int = Field(0, description="above 0 the server leaves the cores to other processes first")
     device_uuids: tuple[str, ...]
     prefix_caching: bool | None = Field(None, description="as the server says on /metrics; null where it does not")
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from scipy.special import stdtrit
 
-from harness.load.health import ClientHealth, exceeded_limits
+from harness.load.health import ClientHealth, exceeded_limits, waits_for_a_core
 from results.schema import CellResult
 
 Binding = Literal["kv_cache", "max_num_seqs", "queue", "compute_or_bandwidth", "client", "not_found", "not_searched"]
@@ -315,8 +315,12 @@ def in_words(binds: Binding, last: Rung, max_num_seqs: int | None = None, gain: 
 def _client_in_words(last: Rung) -> str:
     held = [f"the servers held only {last.held or 0:.0f} of {last.concurrency} requests"] if last.starved else []
     signs = "; ".join([*held, *last.client_limits])
-    clients = max(1, round(last.client.clients)) if last.client else 1
-    return (
-        f"the client: {signs} at {last.concurrency} in flight; "
-        f"spread the load over more processes (--clients {2 * clients}, now {clients})"
-    )
+    return f"the client: {signs} at {last.concurrency} in flight; {_client_advice(last.client)}"
+
+
+def _client_advice(client: ClientHealth | None) -> str:
+    clients = max(1, client.clients) if client else 1
+    if client and waits_for_a_core(client):
+        used = f"yet it used only {client.cpu_share:.0%} of a core"
+        return f"{used}: keep other work off the machine, or give the client cores of its own (taskset)"
+    return f"spread the load over more processes (--clients {2 * clients}, now {clients})"

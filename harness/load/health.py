@@ -19,6 +19,7 @@ _RESOLUTION_S = 0.002
 
 MAX_LAG_P99_S = 0.05
 MAX_CPU_SHARE = 0.8
+LITTLE_CPU_SHARE = 0.2
 MAX_EMPTY_SLOT_SHARE = 0.02
 MAX_SEND_LATE_P99_S = 0.05
 CLIENT_BOUND = "client_bound"
@@ -138,6 +139,15 @@ def exceeded_limits(health: ClientHealth) -> tuple[str, ...]:
         (health.send_late_p99_s, MAX_SEND_LATE_P99_S, "its requests leave {:.3g} s late (p99, limit {:g} s)"),
     )
     return tuple(words.format(value, limit) for value, limit, words in limits if value is not None and value > limit)
+
+
+def waits_for_a_core(health: ClientHealth) -> bool:
+    """Return whether the event loop comes late though its process needs little of a core: others hold the cores. Pure.
+
+    Below 20% of a core its own work cannot explain a loop that is late at every hundredth tick.
+    """
+    late, share = health.lag_p99_s, health.cpu_share
+    return late is not None and late > MAX_LAG_P99_S and share is not None and share < LITTLE_CPU_SHARE
 
 
 def refill_delays_s(

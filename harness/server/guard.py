@@ -1,7 +1,7 @@
 """Run a server in this process's own group and end the whole group when the harness ends, however it ends.
 
-``python -m harness.server.guard GRACE_S -- COMMAND...`` starts COMMAND and watches standard input, whose other
-end the harness holds. End of input, which also comes when the harness is killed, ends the group: SIGTERM, a
+``python -m harness.server.guard GRACE_S NICENESS -- COMMAND...`` starts COMMAND and watches standard input, whose
+other end the harness holds. End of input, which also comes when the harness is killed, ends the group: SIGTERM, a
 grace period of GRACE_S seconds, SIGKILL. The single word ``release`` before the end lets the server go on alone.
 """
 
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 
@@ -21,15 +22,28 @@ RELEASE = b"release"
 
 def main() -> int:
     """Run the command after ``--`` and return its exit code."""
-    grace_s, command = float(sys.argv[1]), sys.argv[sys.argv.index("--") + 1 :]
+    grace_s, niceness, command = float(sys.argv[1]), int(sys.argv[2]), sys.argv[sys.argv.index("--") + 1 :]
     # Handlers, not SIG_IGN: the server must not inherit that these signals are ignored.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
+    if niceness:
+        _yield_cores(niceness)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_obey_harness, args=(grace_s,), daemon=True).start()
     exit_code = server.wait()
     _end(_others(), grace_s)
     return exit_code if exit_code >= 0 else 128 - exit_code
+
+
+def _yield_cores(niceness: int) -> None:
+    """Let other processes have the cores first, also under a kernel that weighs whole sessions (autogroup)."""
+    os.nice(niceness)
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists():
+        try:
+            autogroup.write_text(str(niceness))
+        except OSError as error:
+            print(f"this session keeps its share of the cores, {autogroup} cannot be written: {error}", flush=True)
 
 
 def _obey_harness(grace_s: float) -> None:

@@ -26,12 +26,16 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """What to start: ``argv`` is the server's command, ``env`` what is set on top of this process's environment."""
+    """What to start: ``argv`` is the server's command, ``env`` what is set on top of this process's environment.
+
+    ``niceness`` above 0 lets other processes have the cores first.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     host: str
     port: int
+    niceness: int = 0
 
     @property
     def url(self) -> str:
@@ -74,7 +78,7 @@ class LaunchedServer:
         """Start the process; its output goes to ``log``. ``stop`` gives it ``grace_s`` to end by itself."""
         self.spec, self.log, self._grace_s = spec, log, grace_s
         self.started_mono_s = time.monotonic()
-        command = [sys.executable, "-m", "harness.server.guard", str(grace_s), "--", *spec.argv]
+        command = [sys.executable, "-m", "harness.server.guard", str(grace_s), str(spec.niceness), "--", *spec.argv]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
                 command,

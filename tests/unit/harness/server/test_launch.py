@@ -38,10 +38,11 @@ class Launcher:
         self._folder = folder
         self.servers: list[LaunchedServer] = []
 
-    def __call__(self, script: Script, port: int | None = None) -> LaunchedServer:
+    def __call__(self, script: Script, port: int | None = None, niceness: int = 0) -> LaunchedServer:
         port = port or free_port()
         log = self._folder / f"server-{len(self.servers)}.log"
-        server = LaunchedServer(ServerSpec(argv(script, port), FROM_ROOT, HOST, port), log, grace_s=GRACE_S)
+        spec = ServerSpec(argv(script, port), FROM_ROOT, HOST, port, niceness)
+        server = LaunchedServer(spec, log, grace_s=GRACE_S)
         self.servers.append(server)
         return server
 
@@ -197,6 +198,17 @@ def test_a_server_that_dies_later_is_noticed(launch: Launcher) -> None:
         return False
 
     until(dead, "the death to be noticed")
+
+
+@pytest.mark.parametrize("niceness", [0, 5])
+def test_a_server_leaves_the_cores_to_others_first_where_it_is_told_to(launch: Launcher, niceness: int) -> None:
+    server = launch(Script(child=True), niceness=niceness)
+    wait_ready(server)
+    expected = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+    assert [psutil.Process(pid).nice() for pid in members(server.server_group)] == 3 * [expected]
+    autogroup = Path(f"/proc/{server.server_group}/autogroup")
+    if autogroup.exists() and autogroup.read_text():
+        assert autogroup.read_text().split()[-1] == str(niceness)
 
 
 def test_stopping_ends_even_a_grandchild_that_ignores_being_asked(launch: Launcher) -> None:
