@@ -19,6 +19,8 @@ from harness.analysis.steady import MIN_BATCHES, MIN_INTERVALS
 
 JOB_S = 3600.0
 """What a job on GPUs may take in all where no budget is given: an hour of the node."""
+CPU_JOB_S = 300.0
+"""The same without a GPU, where a run is there to be tried."""
 RAMP_REQUESTS = 1.0
 """Mean requests left for the ramp: a cell starts in equilibrium, and what is cut as ramp is twice its length."""
 MARGIN = 1.25

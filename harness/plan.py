@@ -10,7 +10,7 @@ from typing import Any
 
 from estimator.nodes import NodeProfile, load_profile, profile_for_gpu
 from estimator.throughput.tps import TpsModel
-from harness.budget import JOB_S
+from harness.budget import CPU_JOB_S, JOB_S
 from harness.config import StressConfig
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.load.timeline import arrivals_definition
@@ -307,7 +307,7 @@ def _tps_model(config: StressConfig) -> TpsModel | None:
 def _timing(config: StressConfig, *, on_gpu: bool, pair: bool) -> Timing:
     """Return the phases' lengths; on a CPU everything is short, so that the whole run takes a few minutes.
 
-    Without ``--budget`` the cells of a pair on GPUs get what their windows need, as far as the job's hour goes.
+    Without ``--budget`` the cells of a pair get what their windows need, as far as the job's hour, or minutes, go.
     """
     budget_s = config.budget or (300.0 if on_gpu else 35.0)
     return Timing(
@@ -318,7 +318,7 @@ def _timing(config: StressConfig, *, on_gpu: bool, pair: bool) -> Timing:
         calibration_s=min(max(4.0, budget_s / 5), MAX_PART_S),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
         min_window_s=config.min_window or (60.0 if on_gpu else 20.0),
-        job_s=JOB_S if on_gpu and pair and config.budget is None else None,
+        job_s=(JOB_S if on_gpu else CPU_JOB_S) if pair and config.budget is None else None,
     )
 
 

@@ -34,7 +34,11 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "prompts": Option("random", "What prompts are made of: random (token ids) or text:FILE (slices of a text)."),
         "multiplier": Option(15.0, "Output-length multiplier of the second cell."),
         "concurrency": Option("auto", "Requests kept in flight, or 'auto' to search."),
-        "budget": Option(None, "Most seconds of load a cell; GPU what its window needs (an hour a job), else 35."),
+        "budget": Option(
+            None,
+            "Most seconds of load a cell; else what its window needs, in 5 minutes a job (GPU an hour); "
+            "sweep: 35 (GPU 300).",
+        ),
         "order": Option("ab", "Order of the two cells: ab, or abba, which measures each twice and cancels drift."),
         "repeats": Option(1, "Times to do it all on servers started anew, for the spread between runs."),
         "stream_share": Option(0.05, "Share of the requests that stream; 1 makes every one stream, as in production."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from harness.budget import Need
+from harness.console.words import duration
 
 
 def budget_lines(cell: str, need: Need, budget_s: float, precision_rel: float) -> list[str]:
@@ -36,6 +37,6 @@ def _of_scatter(cell: str, need: Need, budget_s: float, reach: str, target: str)
     if budget_s >= need.seconds_with_scatter:
         return said
     return (
-        f"{said}; to show that nothing changes by 2% takes about {need.seconds_with_scatter:.0f} s: "
+        f"{said}; to show that nothing changes by 2% takes about {duration(need.seconds_with_scatter)}: "
         "expect steadiness_unproven"
     )

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from harness.console.drawing import sparkline
 from harness.console.terminal import stdout_console
+from harness.console.words import duration
 
 _BAR = "█"
 _BAR_WIDTH = 28
-_UNITS = ((2 * 86_400, 86_400, "days"), (2 * 3_600, 3_600, "h"), (2 * 60, 60, "min"), (0, 1, "s"))
 
 
 def print_workload(document: dict[str, Any]) -> None:
@@ -35,20 +35,15 @@ def _facts(document: dict[str, Any]) -> list[str]:
     if arrivals is None:
         return lines
     rate, cv, rates = arrivals["rate_per_s"], arrivals["interarrival_cv"], arrivals["rate_per_s_by_bin"]
-    lines[0] += f" over {_duration(arrivals['span_s'])}"
+    lines[0] += f" over {duration(arrivals['span_s'])}"
     if rate is not None:
         lines[0] += f", {rate:.3g} requests/s on average"
     burst = "not known" if cv is None else f"{cv:.3g}"
     lines.append(f"burstiness: coefficient of variation of the time between requests {burst} (Poisson: 1)")
     if rates is not None:
-        lines.append(f"requests/s, each mark {_duration(arrivals['bin_s'])}, {min(rates):.3g} to {max(rates):.3g}:")
+        lines.append(f"requests/s, each mark {duration(arrivals['bin_s'])}, {min(rates):.3g} to {max(rates):.3g}:")
         lines.append(f"  {sparkline(rate or None for rate in rates)}")
     return lines
-
-
-def _duration(seconds: float) -> str:
-    _, unit_s, unit = next(found for found in _UNITS if seconds >= found[0])
-    return f"{seconds / unit_s:.4g} {unit}"
 
 
 def _lengths(document: dict[str, Any]) -> Table:

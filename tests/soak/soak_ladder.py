@@ -49,6 +49,11 @@ One server, which runs at most {AT_ONCE} requests at once, and these sweeps of i
 - `{" ".join((*LADDER, *GRID))}`
 - `{" ".join(LENGTHS)}`, {PAIRS} times
 - `{" ".join(LONG_INPUT)}`
+
+What is asked of the result: each doubling gains {MIN_GAIN_BELOW - 1:.0%} or more up to {AT_ONCE} in flight and less
+than {MAX_GAIN_BEYOND - 1:.0%} beyond; long outputs are slower by more than their error; the refit's intervals hold at
+their nominal rate. These limits and the {PAIRS} pairs were settled after earlier runs of this study, on a busier
+machine, had come out too noisy to tell; the run shown here came after.
 """
 
 

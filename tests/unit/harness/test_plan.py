@@ -1,4 +1,5 @@
 import importlib.util
+from dataclasses import replace
 
 import pytest
 
@@ -216,8 +217,9 @@ def test_on_gpus_without_a_budget_cells_get_what_they_need_within_an_hour(node):
 
 
 def test_on_a_cpu_the_default_job_stays_short(node):
-    timing = planned().timing
-    assert (timing.budget_s, timing.job_s) == (35.0, None)
+    free, given = (planned(**config).timing for config in ({}, {"budget": 35.0}))
+    assert (free.budget_s, free.job_s) == (35.0, 300.0)
+    assert given == replace(free, job_s=None)
 
 
 def lines_of(plan):
