@@ -149,12 +149,15 @@ def score_form(rows: Sequence[TpsRow], form: FormName, *, cap: bool) -> FormScor
 def rank_forms(rows: Sequence[TpsRow], *, cap: bool) -> tuple[FormScore, ...]:
     """Return every form that a refit offers, smallest leave-one-out log error first, those without one last.
 
-    Errors equal to nine decimals count as a tie, which the form with fewer coefficients wins.
+    A form with as many coefficients as every fold has rows comes after all whose intervals held-out rows can test: its
+    fits meet their rows exactly, and a small error may be luck. Errors equal to nine decimals count as a tie, which
+    the form with fewer coefficients wins.
     """
 
-    def order(score: FormScore) -> tuple[float, int]:
+    def order(score: FormScore) -> tuple[bool, float, int]:
         error = np.inf if score.error is None else round(score.error.rmse_log, _TIE_DECIMALS)
-        return error, len(FORMS[score.name].coefficient_names)
+        untested = score.error is None or score.error.n_intervals == 0
+        return untested, error, len(FORMS[score.name].coefficient_names)
 
     return tuple(sorted((score_form(rows, form, cap=cap) for form in REFIT_FORMS), key=order))
 

@@ -6,7 +6,15 @@ import pytest
 
 from estimator.throughput.fit import InsufficientRowsError, fit_tps
 from estimator.throughput.s1 import TpsRow, rows_for
-from estimator.throughput.selection import held_out_error, leave_one_out, nested_leave_one_out, rank_forms, score_form
+from estimator.throughput.selection import (
+    LEVEL,
+    held_out_error,
+    leave_one_out,
+    nested_leave_one_out,
+    predict_held_out,
+    rank_forms,
+    score_form,
+)
 
 V019 = [row for row in rows_for("Llama 3.1 405B") if "tensorRT" in row.source]
 
@@ -51,6 +59,32 @@ def test_forms_are_ranked_by_log_error_with_those_that_have_none_last():
     assert few[-1].name == "hinged"
     assert few[-1].error is None
     assert few[-1].reason == "as many coefficients as rows (5): no error can be given"
+
+
+def test_a_form_that_no_held_out_row_can_test_comes_after_those_that_one_can():
+    measured = {(64, 64): 3533, (64, 256): 4037, (512, 128): 1483, (512, 512): 2009, (2048, 64): 221, (2048, 256): 615}
+    rows = [TpsRow("tiny", 1, "as served", float(tps), *lengths, "s") for lengths, tps in measured.items()]
+    scores = {score.name: score.error for score in rank_forms(rows, cap=False)}
+    assert next(iter(scores)) == "roofline"
+    assert scores["hinged"].rmse_log < scores["roofline"].rmse_log
+    assert (scores["hinged"].n_intervals, scores["roofline"].n_intervals) == (0, 6)
+
+
+def test_intervals_of_a_form_chosen_from_half_a_board_of_lengths_hold_the_other_half_at_the_nominal_rate():
+    rng = np.random.default_rng(7)
+    board = [(i, o) for i in (64, 512, 2048) for o in (64, 128, 256, 512)]
+    covered = known = 0
+    for _ in range(60):
+        rows = [
+            TpsRow("m", 1, "FP8", math.exp(rng.normal(0, 0.1)) / (2e-4 + 6e-4 * i / o + 1e-7 * (i + o / 2)), i, o, "s")
+            for i, o in board
+        ]
+        seen = [row for number, row in enumerate(rows) if (number // 4 + number) % 2 == 0]
+        model = fit_tps(seen, rank_forms(seen, cap=False)[0].name, cap=False)
+        error = held_out_error([predict_held_out(model, row) for row in rows if row not in seen])
+        covered, known = covered + error.covered, known + error.n_intervals
+    assert known == 360
+    assert covered / known == pytest.approx(LEVEL, abs=0.04)
 
 
 def test_a_tie_goes_to_the_form_with_fewer_coefficients():
