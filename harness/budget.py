@@ -126,11 +126,15 @@ def shortest_window_s(min_window_s: float, scrape_period_s: float) -> float:
 def granted(needs: Mapping[str, Need], least_s: float, left_s: float) -> dict[str, float]:
     """Return each cell's budget, at least ``least_s``, as far as ``left_s`` seconds go for all of them.
 
-    First come the requests that a window needs, then what showing that it is steady takes.
+    First come the requests that a window needs, then what showing that it is steady takes. Cells of which that is not
+    known share what is then left.
     """
     least = dict.fromkeys(needs, least_s)
     for_requests = _shared_out({name: need.seconds for name, need in needs.items()}, least, left_s)
-    return _shared_out({name: need.seconds_with_scatter for name, need in needs.items()}, for_requests, left_s)
+    budgets = _shared_out({name: need.seconds_with_scatter for name, need in needs.items()}, for_requests, left_s)
+    unknown = [name for name, need in needs.items() if need.scatter is None]
+    spare_s = max(0.0, left_s - sum(budgets.values()))
+    return budgets | {name: budgets[name] + spare_s / len(unknown) for name in unknown}
 
 
 def _shared_out(wanted_s: Mapping[str, float], least_s: Mapping[str, float], left_s: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ PLATEAU_SHARE = 0.97
 QUEUED_SHARE = 0.95
 KV_FULL_RATIO = 0.90
 HELD_SHARE = 0.90
-"""A server that holds fewer requests than this share of the concurrency is waiting for its client."""
+"""A server that holds fewer requests than this share of the concurrency may be waiting for its client."""
 MAX_EXTENSIONS = 2
 Z_95 = 1.96
 
@@ -87,8 +87,13 @@ class Rung:
 
     @property
     def starved(self) -> bool:
-        """Whether the servers held clearly fewer requests than the client was to keep in flight."""
-        return self.held is not None and self.held < HELD_SHARE * self.concurrency
+        """Whether the servers held clearly fewer requests than the client was to keep in flight, and it may be why.
+
+        A client whose own record is within its limits kept its slots full: what the servers do not count was on its way
+        through their front end, and the ladder goes on.
+        """
+        few = self.held is not None and self.held < HELD_SHARE * self.concurrency
+        return few and (self.client is None or bool(self.client_limits))
 
     @property
     def client_limits(self) -> tuple[str, ...]:

@@ -62,13 +62,19 @@ def test_without_scatter_nothing_is_added_for_it():
 @pytest.mark.parametrize(
     ("needs", "left_s", "budgets"),
     [
-        ((100.0, 1600.0), 3000.0, (300.0, 1600.0)),
+        ((100.0, 1600.0), 3000.0, (300.0 + 550.0, 1600.0 + 550.0)),
         ((100.0, 1600.0), 1500.0, (300.0, 1200.0)),
         ((100.0, 1600.0), 100.0, (300.0, 300.0)),
         ((700.0, 900.0), 1500.0, (700.0, 800.0)),
         ((400.0, 4000.0), 3000.0, (400.0, 2600.0)),
     ],
-    ids=["room for both", "as far as the hour goes", "never below the least", "the smaller one first", "long"],
+    ids=[
+        "room for both and to spare",
+        "as far as the hour goes",
+        "never below the least",
+        "the smaller one first",
+        "long",
+    ],
 )
 def test_every_cell_gets_what_its_window_needs_as_far_as_the_job_goes(needs, left_s, budgets):
     asked = {str(number): Need(None, 0.0, seconds) for number, seconds in enumerate(needs)}
@@ -81,6 +87,12 @@ def test_requests_come_before_steadiness():
     assert noisy.seconds_with_scatter > 5_000
     budgets = granted({"1x": noisy, "15x": long}, 300.0, 1500.0)
     assert budgets == {"1x": pytest.approx(650.0), "15x": pytest.approx(850.0)}
+
+
+def test_what_a_job_has_to_spare_goes_where_it_is_not_known_what_showing_steadiness_takes():
+    calm, unknown = Need(1.0, 0.0, 60.0, Scatter(0.001, 40.0)), Need(1.0, 0.0, 60.0)
+    assert granted({"1x": calm, "15x": unknown}, 300.0, 1500.0) == {"1x": 300.0, "15x": 1200.0}
+    assert granted({"1x": calm, "15x": calm}, 300.0, 1500.0) == {"1x": 300.0, "15x": 300.0}
 
 
 def found(*rungs, concurrency=64, plateau=None):

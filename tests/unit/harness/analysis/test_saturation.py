@@ -191,6 +191,13 @@ def test_a_client_that_lags_is_no_reason_to_stop_while_doubling_still_gains():
     assert next_step(ladder(100, 150, client=health(**LAGS))) == "climb"
 
 
+def test_requests_that_the_servers_do_not_count_are_not_the_fault_of_a_client_that_kept_its_slots_full():
+    keeps_up = ladder(100, 200, held=10.0, client=health())
+    assert next_step(keeps_up) == "climb"
+    assert choose(keeps_up).binds == "compute_or_bandwidth"
+    assert choose(ladder(100, 101, held=10.0, client=health(**LAGS))).binds == "client"
+
+
 def test_servers_left_waiting_by_a_client_tell_how_many_requests_they_held():
     found = choose(ladder(100, 200, held=10.0, client=health(cpu_share=0.9)))
     assert "the servers held only 10 of 32 requests; it takes 90% of a core (limit 80%)" in found.binding
