@@ -37,7 +37,7 @@ def plan_lines(plan: Plan, cells: str | None = None) -> list[str]:
         f"boundary      {plan.boundary}; node profile {profile}; allocation {config.allocation}; "
         f"meters {', '.join(config.node_meter) or 'none'}",
         f"idle          {_idle(plan)}",
-        f"load          {_load(plan)}, the first {timing.warmup_s:g} s of it warm-up",
+        f"load          {_load(plan)}; the first {timing.warmup_s:g} s of each are warm-up",
         f"window        {_expected_window(plan)}",
         *(f"              {line}" for line in _expected_requests(plan) if cells is None),
         f"precision     {_reachable_precision(plan)}",
@@ -85,7 +85,7 @@ def _load(plan: Plan) -> str:
         return f"at most {timing.budget_s:g} s a cell"
     return (
         f"at most {timing.budget_s:g} s a cell, or more where the search shows that a valid window needs it, as far as "
-        f"{timing.job_s / 60:g} minutes for the whole job go"
+        f"{timing.job_s / 60:g} minutes for the whole job allow"
     )
 
 

@@ -78,7 +78,7 @@ async def complete_one_token(session: aiohttp.ClientSession, url: str, *, timeou
                 )
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
         raise ServerError(
-            f"{url} is up but a one-token completion failed", why=repr(error), fix="read the server's log"
+            f"{url} is up but a one-token completion failed", why=_in_words(error), fix="read the server's log"
         ) from error
 
 
@@ -94,4 +94,10 @@ async def _get_json(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
             answer: dict[str, Any] = await response.json(content_type=None)
             return answer
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-        raise ServerError(f"cannot reach {url}", why=repr(error), fix="check that the server runs there") from error
+        raise ServerError(
+            f"cannot reach {url}", why=_in_words(error), fix="check that the server runs there"
+        ) from error
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
