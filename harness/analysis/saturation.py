@@ -89,8 +89,8 @@ class Rung:
     def starved(self) -> bool:
         """Whether the servers held clearly fewer requests than the client was to keep in flight, and it may be why.
 
-        A client whose own record is within its limits kept its slots full: what the servers do not count was on its way
-        through their front end, and the ladder goes on.
+        A client whose own record is within its limits kept its slots full: what few scrapes of the servers did not
+        count was in their front end, and the ladder goes on.
         """
         few = self.held is not None and self.held < HELD_SHARE * self.concurrency
         return few and (self.client is None or bool(self.client_limits))

@@ -142,9 +142,9 @@ def exceeded_limits(health: ClientHealth) -> tuple[str, ...]:
 
 
 def waits_for_a_core(health: ClientHealth) -> bool:
-    """Return whether the event loop comes late though its process needs little of a core: others hold the cores. Pure.
+    """Return whether the event loop comes late though its process uses less than 20% of a core. Pure.
 
-    Below 20% of a core its own work cannot explain a loop that is late at every hundredth tick.
+    Most likely others hold the cores then; rare bursts of its own work could look alike.
     """
     late, share = health.lag_p99_s, health.cpu_share
     return late is not None and late > MAX_LAG_P99_S and share is not None and share < LITTLE_CPU_SHARE
