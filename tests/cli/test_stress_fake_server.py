@@ -205,6 +205,10 @@ def test_compare_repeats_the_document_from_the_folder_alone(
     assert json.loads(again.out) == document
 
 
+FILE_CLOCK_TICK_S = 0.01
+"""A file's time is that of the kernel's last tick, so it may lie this much before the clock the harness reads."""
+
+
 def test_the_prediction_is_stored_before_the_first_compared_cell_and_never_changed(runs: Runs) -> None:
     events = runs.complete.reader.events()
     stored = next(event for event in events if event["event"] == "prediction_stored")
@@ -213,7 +217,7 @@ def test_the_prediction_is_stored_before_the_first_compared_cell_and_never_chang
     path = runs.complete.folder / "prediction.json"
     created = StoredPrediction.model_validate_json(path.read_text()).created_wall_s
     assert stored["t_mono_s"] < first["t_mono_s"]
-    assert created <= path.stat().st_mtime <= first["t_wall_s"]
+    assert created - FILE_CLOCK_TICK_S <= path.stat().st_mtime <= first["t_wall_s"]
     assert all(
         start["t_mono_s"] < stored["t_mono_s"] for start in starts if start["definition"]["role"] == "calibration"
     )
