@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,7 +28,12 @@ def problems(error: ValueError) -> str:
         return str(error)
     found = error.errors()
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return "; ".join([": ".join(filter(None, (_key(each["loc"]), each["msg"]))) for each in found[:_SHOWN]] + more)
+    return "; ".join([": ".join(filter(None, (_key(each["loc"]), message(each)))) for each in found[:_SHOWN]] + more)
+
+
+def message(item: Mapping[str, Any]) -> str:
+    """Return what one item of ``ValidationError.errors()`` says, without the name of the exception behind it."""
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _key(loc: tuple[int | str, ...]) -> str:

@@ -16,8 +16,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from estimator.nodes import Allocation
+from estimator.problems import message
 from harness.errors import ConfigError
 from harness.load.arrival_names import check_arrival
+from harness.metrics.address import check_address
 from harness.power.meter_names import check_meter
 from harness.stress_options import STRESS_OPTIONS
 
@@ -76,7 +78,7 @@ class StressConfig(BaseModel):
     node_profile: str | None = _field("node_profile")
     pue: float | None = _field("pue", ge=1)
     tps_model: Path | None = _field("tps_model")
-    metrics_address: str = _field("metrics_address")
+    metrics_address: Annotated[str, AfterValidator(check_address)] = _field("metrics_address")
     linger: float | None = _field("linger", ge=0)
     drain: bool = _field("drain")
     out: Path = _field("out")
@@ -123,7 +125,7 @@ def _explain(item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, StressConfig.model_fields, n=1, cutoff=0.5)
         return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    return f"{key} = {item['input']!r}: {item['msg']}"
+    return f"{key} = {item['input']!r}: {message(item)}"
 
 
 def refuse_user(urls: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from estimator.names import unknown_name_error
+from estimator.problems import problems
 from estimator.queries.tasks import TaskShape
 from workloads.traces import WorkloadFileError
 
@@ -83,8 +84,7 @@ def _from_profile(origin: str, document: Any) -> Task:
     try:
         profile = _Profile.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise WorkloadFileError(f"{origin}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise WorkloadFileError(f"{origin}: {problems(error)}") from error
     try:
         shape = TaskShape(**profile.model_dump(exclude={"name", "description", "source"}))
     except ValueError as error:

@@ -83,7 +83,7 @@ def _placed() -> Iterator[dict[str, Any]]:
 
 
 def _body(panel: Panel) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"unit": panel.unit, "noValue": "nothing"}
+    defaults: dict[str, Any] = {"unit": panel.unit, "noValue": "no data"}
     if panel.most is not None:
         defaults |= {"min": 0, "max": panel.most}
     if panel.kind == "timeseries":

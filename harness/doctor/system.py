@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.doctor.clock import WallClock, wall_clock
 from harness.doctor.finding import Finding
 from harness.doctor.node import Node
-from harness.metrics.exporter import parse_address
+from harness.metrics.address import parse_address
 from harness.server.launch import is_taken
 
 POWER_ROW_B = 80

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from harness.errors import ConfigError
 from harness.live.state import LiveState
 from harness.metrics import discovery
+from harness.metrics.address import parse_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,7 +25,10 @@ class MetricsServer:
 
     def __init__(self, collector: Collector, live: LiveState, address: str) -> None:
         """Listen on HOST:PORT; raises ``ConfigError`` if that cannot be done."""
-        host, port = parse_address(address)
+        try:
+            host, port = parse_address(address)
+        except ValueError as error:
+            raise ConfigError(f"cannot serve metrics on {address!r}: {error}") from error
         registry = CollectorRegistry()
         registry.register(collector)
         try:
@@ -57,11 +61,3 @@ def _with_servers(metrics: WSGIApplication, live: LiveState) -> WSGIApplication:
         return [json.dumps(discovery.target_groups(live)).encode()]
 
     return app
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split HOST:PORT; raises ``ConfigError`` for anything else."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise ConfigError(f"metrics_address = {address!r} is not HOST:PORT", fix="for example 127.0.0.1:9477")
-    return host.strip("[]"), int(port)
