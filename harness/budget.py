@@ -19,6 +19,8 @@ from harness.analysis.steady import MIN_BATCHES, MIN_INTERVALS
 
 JOB_S = 3600.0
 """What a job on GPUs may take in all where no budget is given: an hour of the node."""
+LAUNCH_S = 600.0
+"""What counts of a launch as part of the job at most: weights that are downloaded first must not cost the cells."""
 CPU_JOB_S = 300.0
 """The same without a GPU, where a run is there to be tried."""
 RAMP_REQUESTS = 1.0

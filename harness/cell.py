@@ -23,14 +23,13 @@ from harness.load.processes import Load, LoadSpec, make_load
 from harness.load.request import RequestRow, Target
 from harness.load.watch import ClientWatch
 from harness.server.monitor import SCRAPE_PERIOD_S
+from harness.stalls import STALL_S, StallWatch
 from results.schema import CellDefinition
 from workloads.prompts import RANDOM, Prompts
 
 _LOOK_S = 1.0
 SETTLE_S = 2.0
 """By then a look's last scrape and the power readings around it have arrived."""
-STALL_S = 120.0
-"""A server with requests in flight that generates nothing for this long is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Bench:
     streamed_share: float
     clients: int = 1
     prompts: Prompts = RANDOM
+    fill_s: float = 0.0
+    """Waited at least for every slot's first token."""
 
     def loop(
         self, cell: str, lengths: LengthDistribution, arrival: Arrival = CLOSED, watch: ClientWatch | None = None
@@ -62,10 +63,6 @@ class Bench:
                 taker.client_ticked(rows)
 
         return make_load(spec, self.session, self.rng, request_ended, client_ticked, self.clients)
-
-    def generated_tok(self) -> float:
-        """Return the tokens all servers have generated, as of their last scrapes."""
-        return sum(row.counters.generation_tok or 0.0 for row in self.instruments.monitor.latest)
 
     def first_tokens(self) -> float | None:
         """Return how many requests got their first token so far, or ``None`` if a server does not tell."""
@@ -85,12 +82,12 @@ async def run_cell(
     quiet_mono_s = await bench.instruments.wait_quiet()
     run.event("cell_start", cell=definition.name, definition=definition.model_dump(), quiet_mono_s=quiet_mono_s)
     bench.instruments.note_devices(BEFORE, definition.name)
-    loop = bench.loop(definition.name, lengths, arrival)
+    loop, stalls = bench.loop(definition.name, lengths, arrival), StallWatch()
     drain = False
     try:
-        await fill(bench, loop, definition.concurrency, timeout_s=definition.budget_s)
-        run.event("filled", cell=definition.name)
-        await hold_until_known(bench, loop, definition)
+        complete = await fill(bench, loop, definition.concurrency, stalls, timeout_s=definition.budget_s)
+        run.event("filled", cell=definition.name, complete=complete)
+        await hold_until_known(bench, loop, definition, stalls)
         drain = definition.drain
     except ServerError as error:
         run.event("server_lost", cell=definition.name, why=error.what)
@@ -117,25 +114,27 @@ async def _stop(bench: Bench, loop: Load, definition: CellDefinition, *, drain: 
         await loop.stop(drain=ended)
 
 
-async def fill(bench: Bench, loop: Load, concurrency: int, *, timeout_s: float) -> None:
+async def fill(bench: Bench, loop: Load, concurrency: int, stalls: StallWatch, *, timeout_s: float) -> bool:
     """Grow the load and wait until each new slot has its first token: prefilling their ages is no steady state.
 
-    Judged by the server's count of first tokens. Gives up waiting after ``timeout_s``, or at once if the server
-    does not count them: the drift test then has to tell.
+    Judged by the server's count of first tokens. Gives up waiting after ``timeout_s`` (or the bench's ``fill_s`` if
+    that is longer), or at once if the server does not count them: the drift test then has to tell. Returns whether
+    every slot has its first token.
     """
     await loop.ready()
     bench.instruments.live.concurrency = concurrency
     added, before = concurrency - loop.concurrency, bench.first_tokens()
     loop.grow_to(concurrency)
-    end_s = time.monotonic() + timeout_s
+    end_s = time.monotonic() + max(timeout_s, bench.fill_s)
     while before is not None and time.monotonic() < end_s:
         now = bench.first_tokens()
         if now is not None and now - before >= added:
-            return
-        await hold(bench, loop, SCRAPE_PERIOD_S)
+            return True
+        await hold(bench, loop, SCRAPE_PERIOD_S, stalls)
+    return False
 
 
-async def hold_until_known(bench: Bench, loop: Load, definition: CellDefinition) -> None:
+async def hold_until_known(bench: Bench, loop: Load, definition: CellDefinition, stalls: StallWatch) -> None:
     """Hold the load until the window rule is content with what is stored so far, or the budget is spent.
 
     The rule is asked at its own looks alone, a moment after each, so that scrapes and readings around it are stored.
@@ -146,11 +145,11 @@ async def hold_until_known(bench: Bench, loop: Load, definition: CellDefinition)
         held_s, look_s = time.monotonic() - start_s, definition.warmup_s + length_s + SETTLE_S
         if look_s >= definition.budget_s:
             live.hold_until(Hold(definition.name, start_s, ends_s, None))
-            await hold(bench, loop, definition.budget_s - held_s)
+            await hold(bench, loop, definition.budget_s - held_s, stalls)
             run.event("hold_end", cell=definition.name, why="budget_spent")
             return
         live.hold_until(Hold(definition.name, start_s, ends_s, start_s + look_s))
-        await hold(bench, loop, look_s - held_s)
+        await hold(bench, loop, look_s - held_s, stalls)
         run.flush()
         look = await asyncio.to_thread(look_at_window, run.folder, definition.name)
         live.looked(look)
@@ -159,21 +158,22 @@ async def hold_until_known(bench: Bench, loop: Load, definition: CellDefinition)
             return
 
 
-async def hold(bench: Bench, loop: Load, seconds: float) -> None:
+async def hold(bench: Bench, loop: Load, seconds: float, stalls: StallWatch) -> None:
     """Let the load run for ``seconds`` while watching that load, servers and sensor live and tokens flow."""
     end_s = time.monotonic() + seconds
-    last_tok, moved_s = bench.generated_tok(), time.monotonic()
     while (left_s := end_s - time.monotonic()) > 0:
         await asyncio.sleep(min(_LOOK_S, left_s))
         bench.check_servers()
         bench.instruments.check()
         loop.check()
-        now_tok = bench.generated_tok()
-        if now_tok != last_tok:
-            last_tok, moved_s = now_tok, time.monotonic()
-        elif not bench.instruments.blind and time.monotonic() - moved_s > STALL_S:
+        stalled = stalls.stalled(bench.instruments.monitor.latest, time.monotonic())
+        if stalled and not bench.instruments.blind:
             raise ServerError(
-                f"the servers generated no token for {STALL_S:g} s with requests in flight",
+                f"{_servers_in_words(stalled)} generated no token for {STALL_S:g} s with requests in flight",
                 why="the engine may have died while the API still answers",
                 fix="read the server's log",
             )
+
+
+def _servers_in_words(numbers: Sequence[int]) -> str:
+    return f"server{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

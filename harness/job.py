@@ -151,6 +151,7 @@ async def _opened(
             plan.config.stream_share,
             plan.config.clients,
             RANDOM if plan.text is None else await _text_prompts(run, servers, session, plan.text),
+            plan.timing.fill_s,
         )
         yield Job(plan, bench, servers, say)
 

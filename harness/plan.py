@@ -43,6 +43,8 @@ class Timing:
     calibration_s: float
     linger_s: float
     min_window_s: float = 20.0
+    fill_s: float = 0.0
+    """Waited at least for servers to prefill what a load adds, which may be all that the caches of a node hold."""
     job_s: float | None = None
     """What the whole job may take where ``budget_s`` is the least and each cell gets what its window needs."""
 
@@ -318,6 +320,7 @@ def _timing(config: StressConfig, *, on_gpu: bool, pair: bool) -> Timing:
         calibration_s=min(max(4.0, budget_s / 5), MAX_PART_S),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
         min_window_s=config.min_window or (60.0 if on_gpu else 20.0),
+        fill_s=120.0 if on_gpu else 0.0,
         job_s=(JOB_S if on_gpu else CPU_JOB_S) if pair and config.budget is None else None,
     )
 

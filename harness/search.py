@@ -12,10 +12,18 @@ import numpy.typing as npt
 
 from estimator.lengths import LengthDistribution
 from harness.analysis.rung_error import rung_error
-from harness.analysis.saturation import Rung, SearchResult, choose, gain_fields, next_step
+from harness.analysis.saturation import (
+    LAST_CONCURRENCY,
+    Rung,
+    SearchResult,
+    choose,
+    gain_fields,
+    next_step,
+)
 from harness.cell import Bench, fill, hold
 from harness.load.watch import ClientWatch
 from harness.server.monitor import SCRAPE_PERIOD_S, ServerRow
+from harness.stalls import StallWatch
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -112,28 +120,29 @@ async def search(
     await bench.instruments.wait_quiet()
     watch = ClientWatch()
     loop = bench.loop(f"search {cell}", lengths, watch=watch)
+    stalls = StallWatch()
     rungs: list[Rung] = []
-    concurrency = FIRST_CONCURRENCY
+    concurrency, last_concurrency = FIRST_CONCURRENCY, LAST_CONCURRENCY * len(bench.target.urls)
     try:
         while True:
-            await fill(bench, loop, concurrency, timeout_s=2 * rung_s)
+            filled = await fill(bench, loop, concurrency, stalls, timeout_s=2 * rung_s)
             watch.begin()
-            await hold(bench, loop, rung_s / 5)
+            await hold(bench, loop, rung_s / 5, stalls)
             scrapes = Scrapes()
             await _watch(bench, scrapes, rung_s)
             least_memory_s = rungs[-1].memory_s if rungs else None
             rungs.append(scrapes.rung(concurrency, watch, lengths.mean_output_tok, least_memory_s))
-            while (step := next_step(rungs)) == "extend":
+            while (step := next_step(rungs, last_concurrency)) == "extend":
                 await _watch(bench, scrapes, rung_s)
                 longer = scrapes.rung(concurrency, watch, lengths.mean_output_tok, least_memory_s)
                 rungs[-1] = replace(longer, extensions=rungs[-1].extensions + 1)
-            bench.instruments.run.event("rung", cell=cell, **asdict(rungs[-1]), **gain_fields(rungs))
+            bench.instruments.run.event("rung", cell=cell, filled=filled, **asdict(rungs[-1]), **gain_fields(rungs))
             if step == "stop":
                 break
             concurrency *= 2
     finally:
         await loop.stop(drain=False)
-    result = choose(rungs, max_num_seqs)
+    result = choose(rungs, max_num_seqs, last_concurrency)
     bench.instruments.run.event(
         "search_end",
         cell=cell,

@@ -8,6 +8,7 @@ from functools import partial
 
 from harness.analysis.run import analyse_run
 from harness.analysis.saturation import SearchResult
+from harness.budget import LAUNCH_S
 from harness.cell import run_cell
 from harness.cell_budgets import cell_budgets
 from harness.cell_plan import CellPlan, fitted_cell, given_concurrency, measure_cell, plan_cell
@@ -57,11 +58,12 @@ async def run_stress(
     visits = plan.visits[::-1] if backwards else plan.visits
     live = LiveState(course=Course(stress_steps(plan, visits, settled=settled is not None)))
     watch(live)
-    measure = partial(_measure, visits=visits, settled=settled, began_s=time.monotonic())
+    measure = partial(_measure, visits=visits, settled=settled, asked_s=time.monotonic())
     return await run_job(plan, run, partial(new_manifest, plan, run), measure, say, live)
 
 
-async def _measure(job: Job, visits: Visits, settled: Settled | None, began_s: float) -> None:
+async def _measure(job: Job, visits: Visits, settled: Settled | None, asked_s: float) -> None:
+    began_s = max(asked_s, time.monotonic() - LAUNCH_S)
     await measure_loaded_idle(job.bench, job.plan.timing.idle_s, job.say)
     if settled is None:
         cells = {name: await plan_cell(job, name, "compared", job.plan.workload, x) for name, x in job.plan.cells}
@@ -108,5 +110,7 @@ async def _calibrate(job: Job, cells: dict[str, CellPlan]) -> tuple[CellResult, 
             f"calibration-{number}", "calibration", workload, 1.0, workload.lengths(), 0.0, output_tok, found
         )
         job.bench.instruments.phase("calibrate", cell.name)
-        await run_cell(job.bench, cell.definition(job, seconds, seconds / 4, drain=False), cell.lengths)
+        definition = cell.definition(job, seconds, seconds / 4, drain=False)
+        shortest = {"min_window_s": min(definition.min_window_s, seconds / 2)}
+        await run_cell(job.bench, definition.model_copy(update=shortest), cell.lengths)
     return analyse_run(job.run.folder).calibration_cells

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.analysis.differences import differences
 from harness.analysis.run import analyse_run, open_run
-from harness.analysis.saturation import next_step, rung_of
+from harness.analysis.saturation import LAST_CONCURRENCY, next_step, rung_of
 from harness.cell_budgets import cell_need
 from harness.cell_plan import CellPlan, fit_to_context, given_concurrency, measure_cell, plan_cell
 from harness.console.budget import budget_lines
@@ -165,6 +165,7 @@ def _predict(job: Job, grid: list[tuple[int, int]]) -> None:
 async def _climb(job: Job, sweep: Sweep) -> None:
     """Measure the ladder's cells: as given, or doubling from 1 until throughput rises no more."""
     given = None if sweep.config.ladder == "auto" else iter(sweep.config.ladder)
+    last_concurrency = LAST_CONCURRENCY * len(job.servers.urls)
     concurrency, rungs = (next(given) if given else 1), []
     while concurrency:
         cell = sweep.finished("ladder", concurrency=concurrency) or await _measure_rung(job, sweep, concurrency)
@@ -172,7 +173,8 @@ async def _climb(job: Job, sweep: Sweep) -> None:
         if given:
             concurrency = next(given, 0)
         else:
-            concurrency = 2 * concurrency if next_step(rungs) == "climb" and rungs[-1].tps_tok_per_s else 0
+            climbs = next_step(rungs, last_concurrency) == "climb" and rungs[-1].tps_tok_per_s
+            concurrency = 2 * concurrency if climbs else 0
 
 
 async def _measure_rung(job: Job, sweep: Sweep, concurrency: int) -> CellResult:

@@ -30,6 +30,7 @@ NO_PLATEAU = ("client", "not_found")
 """Where these bind, the best throughput of the ladder is not the servers' plateau."""
 
 LAST_CONCURRENCY = 4_096
+"""In flight at one server; several take so many each."""
 GAIN_TO_GO_ON = 1.05
 PLATEAU_SHARE = 0.97
 """Of the best rung, at the chosen one: saturated means 95% of it, and a cell's throughput has its own error."""

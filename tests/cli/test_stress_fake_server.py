@@ -218,9 +218,14 @@ def test_the_prediction_is_stored_before_the_first_compared_cell_and_never_chang
     created = StoredPrediction.model_validate_json(path.read_text()).created_wall_s
     assert stored["t_mono_s"] < first["t_mono_s"]
     assert created - FILE_CLOCK_TICK_S <= path.stat().st_mtime <= first["t_wall_s"]
-    assert all(
-        start["t_mono_s"] < stored["t_mono_s"] for start in starts if start["definition"]["role"] == "calibration"
-    )
+    calibration = [start for start in starts if start["definition"]["role"] == "calibration"]
+    assert calibration and all(start["t_mono_s"] < stored["t_mono_s"] for start in calibration)
+
+
+def test_a_calibration_cell_asks_for_a_window_that_its_budget_holds(runs: Runs) -> None:
+    starts = [event["definition"] for event in runs.complete.reader.events() if event["event"] == "cell_start"]
+    calibration = [definition for definition in starts if definition["role"] == "calibration"]
+    assert {each["min_window_s"] / each["budget_s"] for each in calibration} == {0.5}
 
 
 ENERGY = re.compile(r"(?i)watts|joules|_wh\b|wh/query|power_w|energy_j")

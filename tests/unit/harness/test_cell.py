@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
-from harness import cell
+from harness import cell, stalls
+from harness.errors import ServerError
+from harness.server.metrics import ServerCounters
+from harness.server.monitor import ServerRow
+from harness.stalls import StallWatch
 
 
 class Load:
@@ -51,3 +55,52 @@ def test_what_interrupts_the_waiting_aborts_the_load() -> None:
     with pytest.raises(OSError, match="no space left"):
         end(load, blind=True)
     assert load.calls == [("outlast", 60.0), ("stop", False)]
+
+
+class Filling:
+    """A load whose servers give the new slots their first tokens one look at a time."""
+
+    concurrency = 2
+
+    def __init__(self) -> None:
+        self.first_tokens = 100.0
+
+    async def ready(self) -> None:
+        pass
+
+    def grow_to(self, concurrency: int) -> None:
+        self.grown_to = concurrency
+
+    def check(self) -> None:
+        self.first_tokens += 1
+
+
+def fill(load: Filling, concurrency: int, fill_s: float = 0.0) -> bool:
+    instruments = SimpleNamespace(
+        live=SimpleNamespace(), check=lambda: None, blind=False, monitor=SimpleNamespace(latest=())
+    )
+    bench: Any = SimpleNamespace(
+        instruments=instruments, check_servers=lambda: None, first_tokens=lambda: load.first_tokens, fill_s=fill_s
+    )
+    return asyncio.run(cell.fill(bench, load, concurrency, StallWatch(), timeout_s=1.2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("concurrency", "fill_s", "complete"), [(4, 0.0, True), (8, 0.0, False), (6, 10.0, True)])
+def test_a_load_is_full_when_every_new_slot_has_its_first_token(concurrency, fill_s, complete) -> None:
+    load = Filling()
+    assert fill(load, concurrency, fill_s) is complete
+    assert load.grown_to == concurrency
+    assert (load.first_tokens - 100 >= concurrency - 2) is complete
+
+
+def test_a_server_that_stalls_ends_the_cell_with_its_number(monkeypatch) -> None:
+    monkeypatch.setattr(stalls, "STALL_S", 0.0)
+    monkeypatch.setattr(cell, "_LOOK_S", 0.01)
+    rows = [ServerRow(0.0, 0.0, number, ServerCounters(running=8.0, generation_tok=7.0)) for number in range(2)]
+    instruments = SimpleNamespace(check=lambda: None, blind=False, monitor=SimpleNamespace(latest=rows))
+    bench: Any = SimpleNamespace(instruments=instruments, check_servers=lambda: None)
+    load: Any = SimpleNamespace(check=lambda: None)
+    with pytest.raises(ServerError, match="servers 0, 1 generated no token"):
+        asyncio.run(cell.hold(bench, load, 10.0, StallWatch()))
+    instruments.blind = True
+    asyncio.run(cell.hold(bench, load, 0.05, StallWatch()))

@@ -1,12 +1,19 @@
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from estimator.lengths import fixed_lengths
+from harness import search as search_module
 from harness.analysis.saturation import choose, what_binds
 from harness.load.client import Answer
 from harness.load.health import TickRow
 from harness.load.request import RequestRow
 from harness.load.watch import ClientWatch
-from harness.search import Scrapes, max_num_seqs
+from harness.search import Scrapes, max_num_seqs, search
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
 
@@ -162,3 +169,50 @@ def test_a_rung_remembers_at_least_as_long_as_the_one_below():
     alone, after = seen.rung(16), seen.rung(32, least_memory_s=2.0)
     assert alone.memory_s < 1.0
     assert (after.memory_s, after.tps_dof) == (pytest.approx(2.0), 3)
+
+
+class Rising:
+    """A load on servers whose throughput rises with every request in flight, and the bench around it."""
+
+    def __init__(self, servers: int) -> None:
+        self.concurrency, self.tokens, self.last_s, self.events = 0, 0.0, time.monotonic(), []
+        self.target = SimpleNamespace(urls=tuple(f"http://127.0.0.1:{40_000 + n}" for n in range(servers)))
+        self.instruments = SimpleNamespace(
+            wait_quiet=self.nothing, live=SimpleNamespace(), check=lambda: None, blind=False, monitor=self,
+            run=SimpleNamespace(event=lambda name, **fields: self.events.append({"event": name, **fields})),
+        )  # fmt: skip
+        self.check_servers = self.check = lambda: None
+        self.fill_s = 0.0
+
+    async def nothing(self, **_: object) -> None:
+        pass
+
+    ready = stop = nothing
+
+    @property
+    def latest(self) -> tuple[ServerRow, ...]:
+        now_s = time.monotonic()
+        self.tokens += 100.0 * self.concurrency * (now_s - self.last_s)
+        self.last_s = now_s
+        servers = len(self.target.urls)
+        running = self.concurrency / servers
+        return tuple(row(now_s, self.tokens, server=number, running=running) for number in range(servers))
+
+    def loop(self, *_: object, **__: object) -> "Rising":
+        return self
+
+    def grow_to(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+
+    def first_tokens(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("servers", "last"), [(1, 32), (2, 64), (4, 128)])
+def test_the_ladder_ends_at_so_many_requests_in_flight_a_server(monkeypatch, servers, last):
+    monkeypatch.setattr(search_module, "LAST_CONCURRENCY", 32)
+    bench: Any = Rising(servers)
+    found = asyncio.run(search(bench, "1x", fixed_lengths(10, 100), rung_s=0.3))
+    assert found.rungs[-1].concurrency == last
+    assert (found.binds, found.concurrency) == ("not_found", last)
+    assert [event["filled"] for event in bench.events if event["event"] == "rung"] == [False] * len(found.rungs)
