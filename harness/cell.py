@@ -15,13 +15,14 @@ from harness.analysis.devices import AFTER, BEFORE
 from harness.analysis.run import look_at_window
 from harness.analysis.steady import look_lengths_s
 from harness.errors import ServerError
-from harness.instruments import Instruments
+from harness.instruments import QUIET_TIMEOUT_S, Instruments
 from harness.live.course import Hold
 from harness.load.arrival import CLOSED, Arrival
 from harness.load.health import TickRow
 from harness.load.processes import Load, LoadSpec, make_load
 from harness.load.request import RequestRow, Target
 from harness.load.watch import ClientWatch
+from harness.server.api import complete_one_token
 from harness.server.monitor import SCRAPE_PERIOD_S
 from harness.stalls import STALL_S, StallWatch
 from results.schema import CellDefinition
@@ -64,6 +65,15 @@ class Bench:
 
         return make_load(spec, self.session, self.rng, request_ended, client_ticked, self.clients)
 
+    async def wait_quiet(self) -> float:
+        """Wait until nothing runs or waits at any server; returns the monotonic time of the scrape that says so."""
+
+        async def wake() -> None:
+            for url in self.target.urls:
+                await complete_one_token(self.session, url, timeout_s=QUIET_TIMEOUT_S)
+
+        return await self.instruments.wait_quiet(wake)
+
     def first_tokens(self) -> float | None:
         """Return how many requests got their first token so far, or ``None`` if a server does not tell."""
         counts = [row.counters.ttft_count for row in self.instruments.monitor.latest]
@@ -79,7 +89,7 @@ async def run_cell(
     A server that dies ends the cell early: that is logged, and raised as ``ServerError`` after the clean-up.
     """
     run = bench.instruments.run
-    quiet_mono_s = await bench.instruments.wait_quiet()
+    quiet_mono_s = await bench.wait_quiet()
     run.event("cell_start", cell=definition.name, definition=definition.model_dump(), quiet_mono_s=quiet_mono_s)
     bench.instruments.note_devices(BEFORE, definition.name)
     loop, stalls = bench.loop(definition.name, lengths, arrival), StallWatch()
@@ -96,7 +106,7 @@ async def run_cell(
         run.event("load_stop", cell=definition.name)
         bench.instruments.note_devices(AFTER, definition.name)
         await _stop(bench, loop, definition, drain=drain)
-    await bench.instruments.wait_quiet()
+    await bench.wait_quiet()
     run.event("cell_end", cell=definition.name)
     run.flush()
 

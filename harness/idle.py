@@ -32,7 +32,7 @@ async def measure_loaded_idle(bench: Bench, idle_s: float, say: Callable[[str], 
     """Measure loaded idle: the model resident and warmed up by its readiness request, nothing in flight."""
     say(f"loaded idle for {idle_s:g} s")
     bench.instruments.phase("idle")
-    await bench.instruments.wait_quiet()
+    await bench.wait_quiet()
     await _settle_and_hold(bench.instruments, "idle", idle_s, bench.check_servers)
 
 

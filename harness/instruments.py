@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +24,8 @@ from results.store import RunWriter
 
 FLUSH_PERIOD_S = 10.0
 QUIET_TIMEOUT_S = 120.0
+STALE_S = 5.0
+"""vLLM before 0.14 tells the queue of its last step until it takes another: after an abort of everything, for ever."""
 
 OwnPids = Callable[[], Collection[int] | None]
 """Returns the ids of the servers' processes (none before launch), or ``None`` for servers not launched here."""
@@ -104,15 +106,24 @@ class Instruments:
         self.run.add("client", [asdict(row) for row in rows])
         self.live.client_ticked(rows)
 
-    async def wait_quiet(self) -> float:
-        """Wait until every server was scraped with nothing running or waiting; returns the time of that scrape."""
-        since_s = time.monotonic()
+    async def wait_quiet(self, wake: Callable[[], Awaitable[None]]) -> float:
+        """Wait until every server was scraped with nothing running or waiting; returns the time of that scrape.
+
+        ``wake`` makes every server take a step. It is called where servers tell of requests but generate nothing.
+        """
+        since_s = moved_s = time.monotonic()
         if self.blind:  # the harness's own requests have ended, and of others nothing can be known
             return since_s
+        generated: list[float | None] = []
         while time.monotonic() - since_s < QUIET_TIMEOUT_S:
             rows = self.monitor.latest
             if rows and all(row.t_mono_s > since_s and _is_quiet(row) for row in rows):
                 return min(row.t_mono_s for row in rows)
+            if generated != (generated := [row.counters.generation_tok for row in rows]):
+                moved_s = time.monotonic()
+            elif time.monotonic() - moved_s > STALE_S:
+                await wake()
+                moved_s = time.monotonic()
             await asyncio.sleep(0.05)
         raise MeasurementError(
             f"the servers did not become quiet within {QUIET_TIMEOUT_S:g} s",

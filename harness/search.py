@@ -117,7 +117,7 @@ async def search(
 
     A rung whose gain its error leaves undecided is measured longer before the ladder goes on or stops.
     """
-    await bench.instruments.wait_quiet()
+    await bench.wait_quiet()
     watch = ClientWatch()
     loop = bench.loop(f"search {cell}", lengths, watch=watch)
     stalls = StallWatch()

@@ -178,7 +178,7 @@ class Rising:
         self.concurrency, self.tokens, self.last_s, self.events = 0, 0.0, time.monotonic(), []
         self.target = SimpleNamespace(urls=tuple(f"http://127.0.0.1:{40_000 + n}" for n in range(servers)))
         self.instruments = SimpleNamespace(
-            wait_quiet=self.nothing, live=SimpleNamespace(), check=lambda: None, blind=False, monitor=self,
+            live=SimpleNamespace(), check=lambda: None, blind=False, monitor=self,
             run=SimpleNamespace(event=lambda name, **fields: self.events.append({"event": name, **fields})),
         )  # fmt: skip
         self.check_servers = self.check = lambda: None
@@ -187,7 +187,7 @@ class Rising:
     async def nothing(self, **_: object) -> None:
         pass
 
-    ready = stop = nothing
+    wait_quiet = ready = stop = nothing
 
     @property
     def latest(self) -> tuple[ServerRow, ...]:
