@@ -116,12 +116,13 @@ class Instruments:
             return since_s
         generated: list[float | None] = []
         while time.monotonic() - since_s < QUIET_TIMEOUT_S:
+            self.check()
             rows = self.monitor.latest
             if rows and all(row.t_mono_s > since_s and _is_quiet(row) for row in rows):
                 return min(row.t_mono_s for row in rows)
             if generated != (generated := [row.counters.generation_tok for row in rows]):
                 moved_s = time.monotonic()
-            elif time.monotonic() - moved_s > STALE_S:
+            elif rows and time.monotonic() - moved_s > STALE_S:
                 await wake()
                 moved_s = time.monotonic()
             await asyncio.sleep(0.05)
@@ -141,8 +142,9 @@ class Instruments:
         self.live.servers_scraped(rows)
 
     def check(self) -> None:
-        """Raise what went wrong on a thread: a sensor that failed, or a disk that cannot be written."""
+        """Raise what went wrong on a thread: a sensor or the scraping that failed, or a disk that cannot be written."""
         self.sampler.check()
+        self.monitor.check()
         if self._write_error is not None:
             raise StoreError(
                 f"cannot write to {self.run.folder}", why=str(self._write_error), fix="free disk space and run again"

@@ -79,6 +79,7 @@ async def run_exporter(options: ExporterOptions, say: Say) -> None:
                 say(line)
             for sampler in samplers:
                 sampler.check()
+            monitor.check()
 
         try:
             await _look_until(options.seconds, look)

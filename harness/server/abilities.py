@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
 from typing import Any
 
 import aiohttp
@@ -12,7 +10,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.errors import ServerError
-from harness.server.monitor import read_metrics
+from harness.server.monitor import UNREADABLE, read_metrics
 from workloads.prompts import PromptText, TextPrompts
 
 _CACHE_CONFIG = "vllm:cache_config_info"
@@ -25,7 +23,7 @@ async def prefix_caching(url: str) -> bool | None:
     """Return whether a server reuses the KV of a repeated prefix, as vLLM says on /metrics; ``None`` if it does not."""
     try:
         text = await asyncio.to_thread(read_metrics, url)
-    except (urllib.error.URLError, OSError, ValueError):
+    except UNREADABLE:
         return None
     return parse_prefix_caching(text)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from harness.pace import Pace
@@ -17,6 +17,9 @@ SCRAPE_PERIOD_S = 0.5
 _TIMEOUT_S = 10.0
 # Servers are on this node or named by the user: a proxy in the environment must not stand between.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+UNREADABLE = (OSError, HTTPException, ValueError)
+"""What reading /metrics may raise: no connection, an answer cut off or not of HTTP at all, or text of another form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class ServerRow:
 
 
 def read_metrics(url: str) -> str:
-    """Return what a server says on /metrics; raises ``OSError`` or ``ValueError`` where it does not."""
+    """Return what a server says on /metrics; raises one of ``UNREADABLE`` where it does not."""
     with _open_metrics(url) as answer:
         text: str = answer.read().decode()
         return text
@@ -48,12 +51,15 @@ def scrape(url: str, server: int) -> ServerRow:
         with _open_metrics(url) as answer:
             t_mono_s, t_wall_s = time.monotonic(), time.time()
             return ServerRow(t_mono_s, t_wall_s, server, parse_counters(answer.read().decode()))
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         return ServerRow(t_mono_s, t_wall_s, server, ServerCounters(), f"{type(error).__name__}: {error}")
 
 
 class ServerMonitor:
-    """Scrapes every server each period and hands each round of rows to ``sink``."""
+    """Scrapes every server each period and hands each round of rows to ``sink``.
+
+    What the sink raises ends the scraping, and ``check`` raises it again.
+    """
 
     def __init__(
         self,
@@ -65,11 +71,17 @@ class ServerMonitor:
         self._urls, self._sink = tuple(urls), sink
         self._pace = Pace(period_s)
         self._thread = threading.Thread(target=self._run, name="server-monitor", daemon=True)
+        self._error: BaseException | None = None
         self.latest: tuple[ServerRow, ...] = ()
 
     def start(self) -> None:
         """Begin scraping."""
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the scraping early, if anything did."""
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """End scraping after the round under way."""
@@ -77,6 +89,9 @@ class ServerMonitor:
         self._thread.join()
 
     def _run(self) -> None:
-        for _ in self._pace:
-            self.latest = tuple(scrape(url, number) for number, url in enumerate(self._urls))
-            self._sink(self.latest)
+        try:
+            for _ in self._pace:
+                self.latest = tuple(scrape(url, number) for number, url in enumerate(self._urls))
+                self._sink(self.latest)
+        except BaseException as error:  # noqa: BLE001  kept for the owner's thread, where check() raises it
+            self._error = error

@@ -29,7 +29,7 @@ class ByteServer:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
                 self.requests.append(head + await reader.readexactly(length))
                 for piece in self.pieces:
                     if piece == CLOSE:

@@ -6,22 +6,11 @@ from harness import instruments
 from harness.errors import MeasurementError
 from harness.instruments import Instruments
 from harness.live.state import LiveState
-from harness.power.base import DeviceSample
+from harness.power.simulated import SimulatedSource
+from harness.server import monitor
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
 from results.store import RunWriter
-
-
-class Gpu:
-    """A GPU that is never read: no sampler runs in these tests."""
-
-    name, boundary, period_s = "fake", "gpu", 1.0
-
-    def read(self) -> tuple[DeviceSample, ...]:
-        return ()
-
-    def close(self) -> None:
-        pass
 
 
 class Server:
@@ -36,20 +25,28 @@ class Server:
         counters = ServerCounters(running=self.running, waiting=0.0, generation_tok=self._tokens)
         return (ServerRow(float("inf"), 0.0, 0, counters),)
 
+    def check(self) -> None:
+        pass
+
     async def wake(self) -> None:
         self.wakes += 1
         self.running = 0.0
 
 
 @pytest.fixture
-def wait_quiet(tmp_path, monkeypatch):
+def measuring(tmp_path):
+    live = LiveState()
+    return Instruments(RunWriter(tmp_path / "run"), live, SimulatedSource(live.running_requests))
+
+
+@pytest.fixture
+def wait_quiet(measuring, monkeypatch):
     monkeypatch.setattr(instruments, "STALE_S", 0.2)
     monkeypatch.setattr(instruments, "QUIET_TIMEOUT_S", 1.0)
 
     def wait(server: Server) -> None:
-        watched = Instruments(RunWriter(tmp_path / "run"), LiveState(), Gpu())  # type: ignore[arg-type]
-        watched.monitor = server  # type: ignore[assignment]
-        asyncio.run(watched.wait_quiet(server.wake))
+        measuring.monitor = server
+        asyncio.run(measuring.wait_quiet(server.wake))
 
     return wait
 
@@ -71,3 +68,12 @@ def test_a_server_that_works_for_others_is_left_alone_and_named(wait_quiet):
     with pytest.raises(MeasurementError, match="did not become quiet"):
         wait_quiet(server)
     assert server.wakes == 0
+
+
+def test_a_run_whose_scraping_ended_does_not_wait_for_servers_to_become_quiet(measuring, monkeypatch):
+    def broken(url, number):
+        raise ZeroDivisionError(f"{number} of {url}")
+
+    monkeypatch.setattr(monitor, "scrape", broken)
+    with measuring, measuring.watching(["http://127.0.0.1:1"]), pytest.raises(ZeroDivisionError):
+        asyncio.run(measuring.wait_quiet(Server(running=0.0).wake))

@@ -9,6 +9,7 @@ from harness.errors import ConfigError, NodeError
 from harness.live.state import LiveState
 from harness.node_exporter import ExporterOptions, News, run_exporter
 from harness.power.base import GPU_LOST, PowerRow
+from harness.server import monitor
 from harness.server.metrics import ServerCounters
 from harness.server.monitor import ServerRow
 
@@ -79,6 +80,16 @@ def test_a_port_in_use_is_refused():
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match="cannot serve metrics"):
             asyncio.run(run_exporter(ExporterOptions(metrics_address=address, power="simulated"), print))
+
+
+def test_an_exporter_whose_scraping_ended_does_not_go_on_with_old_counters(monkeypatch):
+    def broken(url, number):
+        raise ZeroDivisionError(f"{number} of {url}")
+
+    monkeypatch.setattr(monitor, "scrape", broken)
+    options = ExporterOptions(metrics_address=ANY_PORT, power="simulated", urls=("http://127.0.0.1:1",), seconds=20.0)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run_exporter(options, print))
 
 
 # News ---------------------------------------------------------------------------------------------------

@@ -96,15 +96,19 @@ def test_a_node_for_which_no_model_can_be_chosen_needs_one_to_be_named():
 METRICS = b'# TYPE vllm:generation_tokens_total counter\nvllm:generation_tokens_total{engine="0"} 12.0\n'
 
 
-@pytest.mark.parametrize(("body", "running"), [(METRICS, True), (b"go_goroutines 7\n", False)])
-def test_what_listens_on_the_port_of_vllm_is_asked_what_it_is(body, running):
+@pytest.mark.parametrize(
+    ("body", "running", "length"),
+    [(METRICS, True, len(METRICS)), (b"go_goroutines 7\n", False, 16), (METRICS, False, len(METRICS) + 1)],
+    ids=["vLLM", "another", "cut off"],
+)
+def test_what_listens_on_the_port_of_vllm_is_asked_what_it_is(body, running, length):
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
             """Keep quiet."""
 
         def do_GET(self):
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(body)
 
