@@ -85,11 +85,11 @@ def grouped(axis: Axis) -> None:
 def plain(value: float) -> str:
     """Return a tick's number without superfluous zeros.
 
-    >>> plain(2000.0), plain(0.005), plain(1.5)
-    ('2,000', '0.005', '1.5')
+    >>> plain(2000.0), plain(0.005), plain(1.5), plain(0.00005)
+    ('2,000', '0.005', '1.5', '5×10⁻⁵')
     """
-    text = sig(float(f"{value:.12g}"), 4)
-    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
+    mantissa, times, power = sig(float(f"{value:.12g}"), 4).partition("×")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + times + power
 
 
 def legend_above(figure: Figure, axes: Axes, narrow: bool, columns: int = 3) -> None:
