@@ -58,11 +58,19 @@ _NAMES_ONLY = {"textMode": "name", "colorMode": "background", "graphMode": "none
 _VALUES = {"textMode": "value_and_name", "colorMode": "value", "graphMode": "area"}
 
 
-def _quantiles(metric: str) -> tuple[Query, ...]:
-    """Return p50, p95 and p99 of a histogram of vLLM's, and the mean that the harness has from the same counters."""
-    by = f"sum by (model_name, le) (rate(vllm:{metric}_bucket{{{VLLM}}}[1m]))"
+def _quantiles(metric: str, *older: str) -> tuple[Query, ...]:
+    """Return p50, p95 and p99 of a histogram of vLLM's, and the mean that the harness has from the same counters.
+
+    Where vLLM has none of this name, one of its ``older`` names stands in.
+    """
+
+    def of(share: float, name: str) -> str:
+        return f"histogram_quantile({share}, sum by (model_name, le) (rate(vllm:{name}_bucket{{{VLLM}}}[1m])))"
+
     quantiles = tuple(
-        Query(f"histogram_quantile({share}, {by})", f"p{100 * share:.0f} {{{{model_name}}}} (vLLM)")
+        Query(
+            " or ".join(of(share, name) for name in (metric, *older)), f"p{100 * share:.0f} {{{{model_name}}}} (vLLM)"
+        )
         for share in (0.5, 0.95, 0.99)
     )
     return (
@@ -170,7 +178,7 @@ PANELS: tuple[Panel | Row, ...] = (
     ),
     Panel(
         "Time between tokens, last minute", "s", "Quantiles of vLLM's own histogram; the mean is of the same counts.",
-        _quantiles("inter_token_latency_seconds"),
+        _quantiles("inter_token_latency_seconds", "time_per_output_token_seconds"),
     ),
     Row("Watts"),
     Panel(
@@ -244,13 +252,14 @@ PANELS: tuple[Panel | Row, ...] = (
         width=8,
     ),
     Panel(
-        "Power readings missed and failed", "suffix: /s",
-        "Missed: the sampler came too late. Failed: the sensor gave an error. Ten readings a second are due.",
-        (
-            Query(f"instance:harness_power_samples_missed:rate5m{{{HARNESS}}}", "missed ({{instance}})"),
-            Query(f"device:harness_power_reading_errors:rate5m{{{HARNESS}}}", f"failed: {{{{device}}}} ({OF})"),
-        ),
-        width=8,
+        "Power readings missed", "suffix: /s", "The sampler came too late. Of GPUs ten readings a second are due.",
+        (Query(f"instance:harness_power_samples_missed:rate5m{{{HARNESS}}}", "missed ({{instance}})"),),
+        width=4,
+    ),
+    Panel(
+        "Power readings that failed", "percentunit", "Something in the reading failed. Beyond 5% a cell is suspect.",
+        (Query(f"device:harness_power_reading_errors:ratio_rate5m{{{HARNESS}}}", f"{{{{device}}}} ({OF})"),),
+        width=4,
     ),
     Panel(
         "Devices and servers that answer", "none", "1 answers, 0 does not.",

@@ -24,6 +24,7 @@ class DeviceTotals:
     joules: float = 0.0
     counter_j: float | None = None
     integral_j: float | None = None
+    readings: int = 1
     failed_readings: int = 0
     throttled_s: dict[str, float] = field(default_factory=dict)
 
@@ -48,6 +49,7 @@ class DeviceTotals:
         self._add_throttling(row, row.t_mono_s - self.row.t_mono_s)
         self._add_counted(row)
         self._add_integrated(row)
+        self.readings += 1
         self.failed_readings += row.error is not None
         last, self.row = self._last_known, row
         if row.energy_j is not None and last.energy_j is not None:

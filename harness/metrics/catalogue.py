@@ -84,6 +84,10 @@ DEVICE_UP = Definition(
     "harness_device_up", "gauge", _DEVICE, "1",
     "1 if the last reading of the device carried power or energy, 0 if it failed or the device is lost.",
 )  # fmt: skip
+READINGS = Definition(
+    "harness_power_readings_total", "counter", _DEVICE, "readings",
+    "Readings of a device, with those in which something failed.",
+)  # fmt: skip
 READING_ERRORS = Definition(
     "harness_power_reading_errors_total", "counter", _DEVICE, "readings", "Readings in which something failed."
 )

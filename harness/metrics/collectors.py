@@ -154,6 +154,7 @@ def _add_device(families: Families, device: DeviceTotals) -> None:
     families.add(of.COUNTER_ENERGY, device.counter_j, **labels)
     families.add(of.INTEGRAL_ENERGY, device.integral_j, **labels)
     families.add(of.DEVICE_UP, float(device.answers), **labels)
+    families.add(of.READINGS, device.readings, **labels)
     families.add(of.READING_ERRORS, device.failed_readings, **labels)
     families.add(of.UTILIZATION, row.utilization_ratio, **labels)
     families.add(of.TEMPERATURE, row.temperature_c, **labels)

@@ -12,6 +12,8 @@ from tests.paths import ROOT
 from tests.prometheus.real_prometheus import RULES
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "inference-energy.json"
+OLDER_NAMES = frozenset({"vllm:time_per_output_token_seconds_bucket"})
+"""What vLLM up to 0.10.1 exports in place of a name of today."""
 _NAME = re.compile(r"\b(?:harness_\w+|vllm:\w+|(?:instance|device|device_cause|cell|client|server):harness_[\w:]+)")
 _COMPARISON = re.compile(r"^(?P<left>.+?) (?:==|>) (?P<right>[\d.]+)$", re.DOTALL)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.prometheus.expressions import compared, rules
+from tests.prometheus.expressions import compared, panel_expressions, rules
 from tests.prometheus.real_prometheus import CONFIG, PROMTOOL, RULES
 
 UNIT_TESTS = Path(__file__).with_name("rules_test.yml")
@@ -26,6 +26,37 @@ def test_rules_and_configuration_are_what_prometheus_takes():
 
 def test_rules_give_the_figures_and_alerts_that_their_unit_tests_expect():
     tested = promtool("test", "rules", UNIT_TESTS)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"time_per_output_token": [0, 0, 10, 20]},
+        {"inter_token_latency": [0, 0, 10, 20]},
+        {"inter_token_latency": [0, 0, 10, 20], "time_per_output_token": [0, 5, 5, 5]},
+    ],
+    ids=["older", "today's", "both"],
+)
+def test_the_median_between_tokens_is_found_under_the_name_of_each_vllm(told, tmp_path):
+    """Half of the waits end within 0.4 s by the name that counts."""
+    _, _, expr = next(each for each in panel_expressions() if each[0].startswith("Time between tokens"))
+    bounds = ("0.1", "0.2", "0.4", "+Inf")
+    series = [
+        {
+            "series": f'vllm:{name}_seconds_bucket{{instance="v", model_name="m", engine="{engine}", le="{bound}"}}',
+            "values": f"0+{count}x30",
+        }
+        for name, counts in told.items()
+        for bound, count in zip(bounds, counts, strict=True)
+        for engine in (0, 1)
+    ]
+    asked = {"expr": expr, "eval_time": "2m", "exp_samples": [{"labels": '{model_name="m"}', "value": 0.4}]}
+    path = tmp_path / "test.yml"
+    path.write_text(
+        yaml.safe_dump({"tests": [{"interval": "5s", "input_series": series, "promql_expr_test": [asked]}]})
+    )
+    tested = promtool("test", "rules", path)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
@@ -55,4 +86,5 @@ def test_limits_are_those_by_which_cells_are_judged():
     assert limits["HarnessGpuThrottled", None] == conditions.MAX_HARDWARE_THROTTLED_SHARE
     assert limits["HarnessClientBound", "event_loop_lag"] == health.MAX_LAG_P99_S
     assert limits["HarnessClientBound", "cpu"] == health.MAX_CPU_SHARE
+    assert limits["HarnessSensorErrors", None] == energy.MAX_FAILED_SHARE
     assert limits["HarnessSensorDisagreement", None] == energy.MAX_DISAGREEMENT

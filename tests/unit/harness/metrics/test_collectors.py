@@ -184,13 +184,15 @@ def test_a_device_without_a_counter_exports_none():
     assert "harness_energy_accumulated_joules_total" not in names
 
 
-def test_a_lost_device_is_down_and_its_failed_readings_are_counted():
+def test_a_lost_device_is_down_and_its_readings_and_those_that_failed_are_counted():
     live = live_run()
     live.power_read([replace(power(2, "a", None, None), error="gpu_lost")])
     found = samples(scrape(live))
     up = {dict(labels)["device"]: on for (name, labels), on in found.items() if name == "harness_device_up"}
     assert up == {"a": 0, "b": 1}
     labels = {"source": "nvml", "boundary": "gpu"}
+    assert value(found, "harness_power_readings_total", device="a", **labels) == 3
+    assert value(found, "harness_power_readings_total", device="b", **labels) == 2
     assert value(found, "harness_power_reading_errors_total", device="a", **labels) == 1
     assert value(found, "harness_power_reading_errors_total", device="b", **labels) == 0
 
