@@ -140,8 +140,9 @@ def redfish_settings(url: str, environment: Mapping[str, str]) -> RedfishSetting
     """Gather the settings; raises ``ConfigError`` for missing ones and for a password where others could see it.
 
     ``HARNESS_REDFISH_CA_FILE`` names the authority of the controller's certificate; ``HARNESS_REDFISH_VERIFY=no``
-    turns verification off. ``HARNESS_REDFISH_CHASSIS`` chooses among several chassis.
+    turns verification off. ``HARNESS_REDFISH_CHASSIS`` chooses among several chassis. An empty variable is not set.
     """
+    environment = {name: value for name, value in environment.items() if value}
     url = (url or environment.get(f"{_PREFIX}URL", "")).rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -159,7 +160,7 @@ def redfish_settings(url: str, environment: Mapping[str, str]) -> RedfishSetting
     if verify not in ("yes", "no"):
         raise ConfigError(f"{_PREFIX}VERIFY = {verify!r} must be yes or no.")
     chosen = environment.get(f"{_PREFIX}CA_FILE")
-    if chosen and not Path(chosen).is_file():
+    if chosen is not None and not Path(chosen).is_file():
         raise ConfigError(f"{_PREFIX}CA_FILE = {chosen}: there is no such file.")
     authorities = chosen or ssl.get_default_verify_paths().cafile or certifi.where()
     return RedfishSettings(
@@ -169,7 +170,7 @@ def redfish_settings(url: str, environment: Mapping[str, str]) -> RedfishSetting
 
 def _password(environment: Mapping[str, str]) -> str:
     file = environment.get(f"{_PREFIX}PASSWORD_FILE")
-    if file:
+    if file is not None:
         try:
             return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:

@@ -10,6 +10,7 @@ import yaml
 
 from deploy.grafana.make_dashboard import as_text
 from harness.metrics import discovery
+from tests.docs.generate.cli import ENVIRONMENT
 from tests.paths import ROOT
 from tests.prometheus.expressions import DASHBOARD, OLDER_NAMES, dashboard, names, panels
 from tests.unit.deploy.commands import check
@@ -64,6 +65,28 @@ def test_the_harness_is_called_with_options_that_it_takes():
     check(SERVICES["harness"]["command"])
     example = re.search(r"such as (--.*)", (DEPLOY / ".env.example").read_text())
     check([*words[2:], *example[1].split()])
+
+
+@pytest.mark.parametrize("name", ["exporter", "harness"])
+def test_the_harness_gets_all_that_it_reads_of_a_controller_but_no_password(name):
+    read = {variable for variable in ENVIRONMENT if "REDFISH" in variable} - {"HARNESS_REDFISH_PASSWORD"}
+    passed = SERVICES[name]["environment"]
+    assert {variable for variable in passed if "REDFISH" in variable} == read
+    assert all(passed[variable] == f"${{{variable}:-}}" for variable in read)
+
+
+def test_the_files_that_the_example_names_are_in_the_folder_that_both_mount_and_git_ignores():
+    example = (DEPLOY / ".env.example").read_text()
+    named = re.findall(r"[ =](/\w+)", example)
+    assert len(named) >= 3
+    assert set(named) == {"/config"}
+    assert all("./config:/config:ro" in SERVICES[name]["volumes"] for name in ("exporter", "harness"))
+    assert (DEPLOY / "config" / ".gitignore").read_text().split()[-2:] == ["*", "!.gitignore"]
+
+
+def test_meters_that_the_image_cannot_read_are_not_suggested():
+    """IPMI needs ipmitool and /dev/ipmi0; neither is in the container."""
+    assert re.findall(r"--node-meter (\w+)", (DEPLOY / ".env.example").read_text()) == ["redfish", "redfish"]
 
 
 def test_every_file_that_is_mounted_exists_and_every_named_volume_is_declared():

@@ -174,6 +174,7 @@ def test_an_unverified_certificate_is_noted(tmp_path):
         ("https://root:word@bmc.example", {}, "must not carry"),
         ("https://bmc.example", {"HARNESS_REDFISH_USER": ""}, "user is missing"),
         ("https://bmc.example", {"HARNESS_REDFISH_PASSWORD": None}, "password is missing"),
+        ("https://bmc.example", {"HARNESS_REDFISH_PASSWORD": ""}, "password is missing"),
         ("https://bmc.example", {"HARNESS_REDFISH_PASSWORD_FILE": "/nowhere"}, "cannot be read"),
         ("https://bmc.example", {"HARNESS_REDFISH_VERIFY": "maybe"}, "must be yes or no"),
         ("https://bmc.example", {"HARNESS_REDFISH_CA_FILE": "/nowhere"}, "no such file"),
@@ -183,6 +184,14 @@ def test_settings_that_cannot_work_are_refused(url, changes, message):
     environment = {key: value for key, value in {**ENVIRONMENT, **changes}.items() if value is not None}
     with pytest.raises(ConfigError, match=message):
         redfish_settings(url, environment)
+
+
+def test_an_empty_variable_is_one_that_is_not_set():
+    optional = ("URL", "PASSWORD_FILE", "CA_FILE", "VERIFY", "CHASSIS")
+    empty = {f"HARNESS_REDFISH_{name}": "" for name in optional}
+    assert redfish_settings("https://bmc.example", ENVIRONMENT | empty) == redfish_settings(
+        "https://bmc.example", ENVIRONMENT
+    )
 
 
 def test_the_password_may_come_from_a_file_and_is_in_no_representation(tmp_path):
