@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from deploy.grafana.make_dashboard import as_text
+from harness.config import StressConfig
 from harness.metrics import discovery
+from harness.plan import _timing
 from tests.docs.generate.cli import ENVIRONMENT
 from tests.paths import ROOT
 from tests.prometheus.expressions import DASHBOARD, OLDER_NAMES, dashboard, names, panels
@@ -121,6 +123,12 @@ def test_prometheus_scrapes_the_addresses_that_the_services_listen_on():
         "prometheus": ["127.0.0.1:9090"],
     }
     assert asked == [f"http://{target}{discovery.PATH}" for target in targets["harness"]]
+
+
+def test_a_run_is_asked_for_its_servers_once_more_before_it_ends():
+    shortest_s = min(_timing(StressConfig(), on_gpu=on_gpu, pair=True).linger_s for on_gpu in (False, True))
+    (vllm,) = (job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "vllm")
+    assert all(float(each["refresh_interval"].removesuffix("s")) < shortest_s for each in vllm["http_sd_configs"])
 
 
 def test_no_init_is_asked_for_where_the_process_ids_are_those_of_the_host():
