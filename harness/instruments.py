@@ -14,6 +14,7 @@ from harness.errors import MeasurementError, StoreError
 from harness.live.state import LiveState
 from harness.load.health import TickRow
 from harness.load.request import RequestRow
+from harness.open_files import too_many
 from harness.pace import Pace
 from harness.power.base import PowerRow, PowerSource
 from harness.power.combined import Combined, sampler_of
@@ -146,7 +147,7 @@ class Instruments:
         self.sampler.check()
         self.monitor.check()
         if self._write_error is not None:
-            raise StoreError(
+            raise too_many(self._write_error) or StoreError(
                 f"cannot write to {self.run.folder}", why=str(self._write_error), fix="free disk space and run again"
             )
 

@@ -19,9 +19,11 @@ from harness.errors import HarnessError
 from harness.idle import measure_bare_idle
 from harness.instruments import Instruments
 from harness.live.state import LiveState
+from harness.load.processes import share
 from harness.load.request import Target
 from harness.metrics.exporter import MetricsServer
 from harness.metrics.of_run import run_collector
+from harness.open_files import make_room, too_many
 from harness.plan import Plan
 from harness.power.base import PowerSource
 from harness.sensing import open_source
@@ -85,6 +87,7 @@ async def run_job(
     Cancelling it gives a partial result, marked so. Errors are stored in the run and raised again, after every
     server is gone.
     """
+    make_room(_most_in_flight(plan))
     live = live or LiveState()
     source, driver, warnings = open_source(plan, live)
     say(f"run folder: {run.folder}")
@@ -106,10 +109,22 @@ async def run_job(
     except HarnessError as error:
         failure = str(error)
         raise
+    except OSError as error:
+        refusal = too_many(error)
+        if refusal is None:
+            raise
+        failure = str(refusal)
+        raise refusal from error
     finally:
         source.close()
         _close(run, status, failure)
     return analyse_run(run.folder)
+
+
+def _most_in_flight(plan: Plan) -> int:
+    """Return how many requests of a given concurrency fall to one client process; a search finds its own end."""
+    concurrency = plan.config.concurrency
+    return share(concurrency, 0, plan.config.clients) if isinstance(concurrency, int) else 0
 
 
 @asynccontextmanager

@@ -14,15 +14,14 @@ from harness.doctor.clock import WallClock, wall_clock
 from harness.doctor.finding import Finding
 from harness.doctor.node import Node
 from harness.metrics.address import parse_address
+from harness.open_files import FILES_BESIDES_REQUESTS, attainable
 from harness.server.launch import is_taken
 
 POWER_ROW_B = 80
 """Bytes that a reading of one GPU takes in a run folder; a test writes some and counts."""
 
 READINGS_HZ = 10
-FILES_BESIDES_REQUESTS = 200
 ENOUGH_REQUESTS = 4_096
-WANTED_FILES = 65_536
 ENOUGH_DISK_B = 2e9
 PROBE_B = 8 * 2**20
 SLOWEST_DISK_B_PER_S = 10e6
@@ -47,21 +46,18 @@ def open_files(soft: int | None = None, hard: int | None = None) -> Finding:
     """Set the limit of open files against the requests in flight: each takes one in its client."""
     if soft is None or hard is None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    title = "open files"
-    if soft == resource.RLIM_INFINITY:
+    title, limit = "open files", attainable(soft, hard)
+    if limit == resource.RLIM_INFINITY:
         return Finding("load.open_files", title, "ok", "no limit")
-    room = max(0, soft - FILES_BESIDES_REQUESTS)
-    most = "without limit" if hard == resource.RLIM_INFINITY else f"hard limit {hard:,}"
-    found = f"limit {soft:,} ({most}): about {room:,} requests in flight a client process"
+    raised = f"{limit:,}, which a run gives itself (soft limit here {soft:,})" if limit > soft else f"{limit:,}"
+    room = max(0, limit - FILES_BESIDES_REQUESTS)
+    found = f"limit {raised}: about {room:,} requests in flight a client process"
     if room >= ENOUGH_REQUESTS:
         return Finding("load.open_files", title, "ok", found)
-    raised = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
-    here = (f"ulimit -n {raised}",) if raised > soft else ()
-    beyond = () if raised - FILES_BESIDES_REQUESTS >= ENOUGH_REQUESTS else ("docker run --ulimit nofile=65536 ...",)
     return Finding(
         "load.open_files", title, "limits", found,
-        "a search that goes beyond fails requests (too_many_errors); several clients share the load",
-        (*here, *beyond, "harness stress --clients 4"),
+        "a search that goes beyond ends the run; several clients share the load",
+        ("harness stress --clients 4", "docker run --ulimit nofile=65536 ...", "# else: /etc/security/limits.conf"),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import aiohttp
 import numpy as np
 
 from harness.load.http_stream import Arrived, Received, StreamError, StreamPool
+from harness.open_files import too_many
 from harness.server.api import API_KEY_VARIABLE, KEEP_ALIVE_S
 
 STREAM_INACTIVITY_S = 900.0
@@ -72,6 +73,7 @@ async def complete(
 ) -> Answer:
     """Ask for exactly ``output_tok`` tokens after ``prompt``; a failure is an answer with its reason.
 
+    Raises ``NodeError`` where this process has no file left to open: it cannot hold the load that it is asked for.
     When the parts of a stream came is noted in ``arrived``, also where this is cancelled. ``want_ids`` asks for the ids
     of the generated tokens too (``return_token_ids``, which vLLM has since 0.10.2).
     """
@@ -96,6 +98,8 @@ async def complete(
     except StreamError as error:
         return with_arrivals(_failed(str(error)), arrived)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        if isinstance(error, OSError) and (refusal := too_many(error)) is not None:
+            raise refusal from error
         return _failed(f"{type(error).__name__}: {error}")
 
 

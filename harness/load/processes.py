@@ -21,7 +21,7 @@ import numpy as np
 import uvloop
 
 from estimator.lengths import LengthDistribution
-from harness.errors import MeasurementError
+from harness.errors import HarnessError, MeasurementError
 from harness.load.arrival import CLOSED, Arrival
 from harness.load.closed_loop import ClosedLoop
 from harness.load.health import TickRow, TickSink
@@ -270,6 +270,8 @@ def _client_main(pipe: Connection, spec: LoadSpec, rng: np.random.Generator, cli
         uvloop.run(_drive(pipe, spec, rng, client, clients))
     except (EOFError, BrokenPipeError):
         return  # the parent is gone: nobody is left to measure for
+    except HarnessError as error:
+        pipe.send(_Batch(done=True, failure=str(error)))
     except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
         pipe.send(_Batch(done=True, failure=traceback.format_exc()))
 
