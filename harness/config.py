@@ -21,6 +21,7 @@ from harness.errors import ConfigError
 from harness.load.arrival_names import check_arrival
 from harness.metrics.address import check_address
 from harness.power.meter_names import check_meter
+from harness.server.arguments import refuse_own
 from harness.stress_options import STRESS_OPTIONS
 
 
@@ -148,6 +149,7 @@ def _check_together(config: StressConfig) -> None:
             fix="leave --arrival out",
         )
     refuse_user(config.url)
+    refuse_own(config.server_arg)
     launch_only = {
         "model": config.model,
         "tensor_parallel": config.tensor_parallel,

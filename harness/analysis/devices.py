@@ -17,7 +17,7 @@ BEFORE_LAUNCH, BEFORE, AFTER = "devices_before_launch", "devices_before", "devic
 """The events that hold the states of all devices: before servers start, and around each load and the idle stretch."""
 
 GPU_UNUSED = "gpu_unused"
-"""Reason code: a GPU that did nothing under the load of servers that already ran; ``--gpu`` leaves it out."""
+"""Reason code: a GPU that did nothing under the load, while its joules are counted; ``--gpu`` leaves it out."""
 
 NOT_TOLD = OtherUse(None, "the power source does not list processes")
 
@@ -47,15 +47,16 @@ class StoredStates:
         return use_beside_servers(launch, seen, self.own_pids, host_pids=self.host_pids)
 
     def unused(self, uuid: str, utilization_ratio: float | None) -> bool:
-        """Tell whether a device certainly did nothing for servers that the run did not launch, and so did not place.
+        """Tell whether a device certainly did nothing for the servers.
 
-        ``utilization_ratio`` is the mean over the window; where it is not told, processes must be listed around the
-        load, and by the host's ids: a container may see none of them.
+        ``utilization_ratio`` is the mean over the window. Where it is not told, no process may be listed around the
+        load, by the host's ids: a container may see none of them. A device of servers that the run launched needs
+        both, as one of several replicas may wait for a request while few are in flight.
         """
-        if self.own_pids is not None:
+        if utilization_ratio:
             return False
-        if utilization_ratio is not None:
-            return utilization_ratio == 0
+        if utilization_ratio is not None and self.own_pids is None:
+            return True
         pids = [state.pids for states in (self.before, self.after) if (state := states.get(uuid)) is not None]
         return self.host_pids and len(pids) > 1 and all(listed == () for listed in pids)
 

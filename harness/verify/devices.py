@@ -235,16 +235,21 @@ def _foreign(stretch: Stretch, uuid: str) -> bool | None:
 
 
 def _unused(evidence: Evidence, stretch: Stretch, uuid: str) -> bool:
-    """Tell whether a GPU of servers that already ran did nothing throughout the window, or had no process around it."""
+    """Tell whether a GPU did nothing throughout the window.
+
+    No process around the window shows that where use is not told, and must, too, where the run launched the servers.
+    """
     around = [stretch.events.get(kind) for kind in ("devices_before", "devices_after")]
     told = [event for event in around if event is not None]
-    if stretch.name in IDLE or not told or any(event["own_pids"] is not None for event in told):
+    if stretch.name in IDLE or not told:
         return False
     start_s, end_s = stretch.window_s or (0.0, -1.0)
     rows = evidence.readings(uuid)
     busy = _known(rows[(rows["t_mono_s"] >= start_s) & (rows["t_mono_s"] <= end_s)], "utilization_ratio")
-    if busy:
-        return max(busy) == 0
+    if busy and max(busy) > 0:
+        return False
+    if busy and all(event["own_pids"] is None for event in told):
+        return True
     lists = [_state(event, uuid).get("pids") for event in told]
     return bool(told[0]["host_pids"]) and lists == [[], []]
 

@@ -68,6 +68,48 @@ def test_a_running_server_cannot_be_given_launch_options(launch_option):
         load_config({"url": ("http://localhost:8000",), **launch_option}, None)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named", "fix"),
+    [
+        (("--tensor-parallel-size=1",), "--tensor-parallel-size", "--tensor-parallel N"),
+        (("--max-num-seqs", "64", "--tensor_parallel_size", "1"), "--tensor_parallel_size", "--replicas N"),
+        (("-tp=2",), "-tp", "--tensor-parallel N"),
+        (("-tp", "2"), "-tp", "--tensor-parallel N"),
+        (("--tensor-par", "2"), "--tensor-par", "--tensor-parallel N"),
+        (("--pipeline-parallel-size=2",), "--pipeline-parallel-size", "--url"),
+        (("-pp", "2"), "-pp", "--url"),
+        (("--data_parallel_size=8",), "--data_parallel_size", "--replicas N"),
+        (("--data-parallel-size-local=8",), "--data-parallel-size-local", "--replicas N"),
+        (("-dp", "8"), "-dp", "--replicas N"),
+        (("-dpl=8",), "-dpl", "--replicas N"),
+        (("--device-ids=1",), "--device-ids", "--gpu"),
+        (("--model=other/model",), "--model", "--model"),
+        (("--host", "0.0.0.0"), "--host", "leave it out"),
+        (("--ssl-keyfile=a", "--ssl-certfile=b"), "--ssl-keyfile", "--url"),
+        (("--api_key=k3y",), "--api_key", "leave it out"),
+        (("--hf-token=k3y",), "--hf-token", "HF_TOKEN"),
+        (("--download-dir=/data",), "--download-dir", "HF_HUB_CACHE"),
+        (("--config=vllm.yaml",), "--config", "--server-arg"),
+        (("--disable-log-stats",), "--disable-log-stats", "leave it out"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_an_argument_of_vllm_that_the_harness_relies_on_is_refused(arguments, named, fix):
+    with pytest.raises(ConfigError, match=f"server_arg = {named} cannot be used") as refused:
+        load_config({"server_arg": arguments}, None)
+    assert fix in refused.value.fix
+    assert "k3y" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--enable-expert-parallel", "-ep", "-dcp=2", "--device=cuda", "--model-impl=vllm", "--config-format=hf",
+     "--max-model-len=-1", "--served-model-name=m", "--port=8000", "--kv-cache-dtype=fp8", "-O3", "--hf-overrides={}"],
+)  # fmt: skip
+def test_other_arguments_of_vllm_are_passed_on(argument):
+    assert load_config({"server_arg": (argument,)}, None).server_arg == (argument,)
+
+
 def test_an_address_with_a_password_is_refused_without_repeating_it():
     with pytest.raises(ConfigError, match="url holds a user or a password") as refused:
         load_config({"url": ("http://me:s3cret@localhost:8000",)}, None)

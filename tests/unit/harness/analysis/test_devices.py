@@ -129,17 +129,22 @@ def busy(ratio):
         (busy(0.4), [], None, True, False),
         ([*busy(0.0), {"t_mono_s": 15.0, "utilization_ratio": 0.01}], [20], None, True, False),
         (busy(0.0), [20], (20,), True, False),
+        (busy(0.0), [], (20,), True, True),
+        (busy(0.4), [], (20,), True, False),
+        (busy(0.0), [], (20,), False, False),
+        ([], [], (20,), True, True),
         ([], [], None, True, True),
         ([], [20], None, True, False),
         ([], [], None, False, False),
         ([], None, None, True, False),
     ],
     ids=[
-        "never busy", "busy", "busy once", "launched here", "no process", "a process", "a container that sees none",
-        "not listed",
+        "never busy", "busy", "busy once", "a replica that waits", "launched beside it", "launched beside it, busy",
+        "launched in a container", "launched beside it, use not told", "no process", "a process",
+        "a container that sees none", "not listed",
     ],
 )  # fmt: skip
-def test_a_gpu_that_did_nothing_for_servers_that_already_ran_is_unused(power, pids, own, host_pids, unused):
+def test_a_gpu_that_did_nothing_for_the_servers_is_unused(power, pids, own, host_pids, unused):
     around = event(state(pids=pids), own=own, host_pids=host_pids)
     assert ("gpu_unused" in result(power, around, around).reasons) == unused
     idle = Stretch(0.0, 30.0, (10.0, 20.0), loaded=False)

@@ -63,11 +63,15 @@ def changed(run_folder):
     path.write_text(before)
 
 
-def test_a_gpu_that_did_nothing_beside_servers_that_already_ran_must_be_called_unused(tmp_path):
+@pytest.mark.parametrize("own_pids", [None, [20]], ids=["servers that already ran", "launched servers"])
+def test_a_gpu_that_did_nothing_beside_the_servers_must_be_called_unused(tmp_path, own_pids):
     run = stored_run()
     for stored in run.events:
         if stored["event"].startswith("devices_"):
-            stored["own_pids"] = None
+            stored["own_pids"] = own_pids
+            if own_pids is not None:
+                (idle,) = (device for device in stored["devices"] if device["uuid"] == "gpu-b")
+                idle["pids"] = []
     for row in run.power:
         row["utilization_ratio"] = 0.0 if row["uuid"] == "gpu-b" else 0.9
     folder = written(run, tmp_path / "run")
