@@ -13,6 +13,7 @@ from harness.errors import ConfigError, ServerError
 from harness.plan import Plan, cpu_cores
 from harness.power.base import DeviceIdentity
 from harness.server.api import ServerInfo, complete_one_token, server_info
+from harness.server.choose import downloaded_b
 from harness.server.launch import LaunchedServer, ServerSpec, free_port, is_taken, vllm_argv
 from results.schema import ServerDescription
 from workloads.tiny_model import CONTEXT_TOK, TINY_MODEL, write_tiny_model
@@ -70,7 +71,7 @@ async def serving(
         for number, spec in enumerate(server_specs(plan, folder)):
             launched.append(LaunchedServer(spec, folder / f"server-{number}.log"))
             say(f"server {number} starting on {spec.url} (log: {launched[-1].log})")
-        await asyncio.gather(*(server.wait_ready(session, plan.config.ready_timeout) for server in launched))
+        await asyncio.gather(*(_until_ready(server, plan, session) for server in launched))
         descriptions = tuple(_describe(server, gpus) for server, gpus in zip(launched, plan.replica_gpus, strict=True))
         yield Servers(descriptions, await _same_model(session, [server.url for server in launched]), launched)
         keep = plan.config.keep_server
@@ -84,6 +85,11 @@ async def serving(
         if not keep:
             for server in launched:
                 server.stop()
+
+
+async def _until_ready(server: LaunchedServer, plan: Plan, session: aiohttp.ClientSession) -> None:
+    model = "" if plan.model is None else plan.model.model
+    await server.wait_ready(session, plan.config.ready_timeout, lambda: downloaded_b(model))
 
 
 def server_specs(plan: Plan, folder: Path) -> list[ServerSpec]:

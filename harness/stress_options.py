@@ -51,7 +51,9 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "precision": Option(0.02, "Half width of J/token (95%, relative) at which a cell ends before its budget."),
         "min_window": Option(None, "Seconds of load before a cell may end; GPU 60, else 20."),
         "idle": Option(None, "Seconds of bare and of loaded idle to measure; GPU 60, else 8."),
-        "ready_timeout": Option(1800.0, "Seconds to wait for a launched server to become ready."),
+        "ready_timeout": Option(
+            1800.0, "Seconds a launched server may take to become ready, once its weights are downloaded."
+        ),
         "keep_server": Option(False, "Leave the launched server running at the end."),
         "power": Option("auto", "GPU power: auto, nvml, simulated or replay:FILE (a run folder or CSV)."),
         "node_meter": Option((), "Meter beside the GPUs (repeatable): redfish, ipmi, hwmon, rapl or replay:FILE."),

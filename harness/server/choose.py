@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -84,7 +86,7 @@ def choose_model(gpu_count: int, gpu_memory_b: int) -> ModelChoice:
         if pairs:
             profile, tensor_parallel = pairs[0]
             reason = f"best shipped profile that fits {gpu_count} x {gpu_memory_b / 1e9:.0f} GB, and {why}"
-            return ModelChoice(profile.model, tensor_parallel, reason)
+            return ModelChoice(profile.model, tensor_parallel, reason + _to_download(profile.model, profile.weights_b))
     raise NodeError(
         f"no shipped serve profile fits {gpu_count} GPU(s) of {gpu_memory_b / 1e9:.1f} GB",
         why=does_not_fit(serve_profiles()[-1].model, serve_profiles()[-1].weights_b, 1, gpu_memory_b) or "",
@@ -93,9 +95,13 @@ def choose_model(gpu_count: int, gpu_memory_b: int) -> ModelChoice:
 
 
 def place_model(model: str, tensor_parallel: int | None, gpu_count: int, gpu_memory_b: int) -> ModelChoice:
-    """Return how to serve a model the user named; raises ``NodeError`` with the arithmetic if it cannot fit."""
+    """Return how to serve a model the user named; raises ``NodeError`` with the arithmetic if it cannot fit.
+
+    The same model is served on as many GPUs before its download as after it: a profile's size counts before that of
+    the files, and where only they could tell it, the user is asked.
+    """
     profile = next((known for known in serve_profiles() if known.model == model), None)
-    weights_b = cached_weights_b(model) or (profile.weights_b if profile else None)
+    weights_b = profile.weights_b if profile else cached_weights_b(model)
     options: Sequence[int] = (tensor_parallel,) if tensor_parallel else _widths(profile, gpu_count)
     if tensor_parallel and tensor_parallel > gpu_count:
         raise NodeError(
@@ -103,13 +109,19 @@ def place_model(model: str, tensor_parallel: int | None, gpu_count: int, gpu_mem
             fix=f"use --tensor-parallel {gpu_count} or less",
         )
     if weights_b is None:
-        why = "given; its size is not known here, so whether it fits is not checked"
+        if len(options) > 1:
+            raise NodeError(
+                f"the size of {model} is not known before its download, nor how many of {gpu_count} GPUs it needs",
+                fix=f"say how many GPUs each server gets: --tensor-parallel 1 to {options[-1]}",
+            )
+        why = "given; its size is not known here, so whether it fits, on the GPUs and on the disk, is not checked"
         return ModelChoice(model, options[-1], why)
     refusal = None
     for width in options:
         refusal = does_not_fit(model, weights_b, width, gpu_memory_b)
         if refusal is None:
-            return ModelChoice(model, width, f"given; {weights_b / 1e9:.0f} GB of weights fit")
+            why = f"given; {weights_b / 1e9:.0f} GB of weights fit{_to_download(model, weights_b)}"
+            return ModelChoice(model, width, why)
     raise NodeError(
         f"{model} cannot run on this node",
         why=refusal or "",
@@ -129,6 +141,31 @@ def _first_fit(profile: ServeProfile, gpu_count: int, gpu_memory_b: int) -> int 
         if width <= gpu_count and fits:
             return width
     return None
+
+
+def _to_download(model: str, weights_b: float) -> str:
+    """Return in words what of a model is still to be downloaded, "" for nothing; raises ``NodeError`` without room."""
+    if cached_weights_b(model) is not None:
+        return ""
+    left_b, hub = max(0.0, weights_b - downloaded_b(model)), hub_cache()
+    free_b = shutil.disk_usage(next(folder for folder in (hub, *hub.parents) if folder.is_dir())).free
+    said = f"{left_b / 1e9:.0f} GB to download to {hub}, where {free_b / 1e9:.0f} GB are free"
+    if left_b > free_b:
+        raise NodeError(
+            f"the disk has no room for the weights of {model}",
+            why=said,
+            fix="free space there, set HF_HUB_CACHE to a folder on a larger disk, or name a smaller model with --model",
+        )
+    return f"; {said}"
+
+
+def downloaded_b(model: str) -> int:
+    """Return the bytes on the disk of what the hub's cache holds of a model, unfinished downloads included."""
+    total_b = 0
+    for file in _in_cache(model).glob("blobs/*"):
+        with suppress(FileNotFoundError):  # a download that ends renames its file
+            total_b += file.stat().st_blocks * 512
+    return total_b
 
 
 def cached_weights_b(model: str) -> int | None:
@@ -153,6 +190,15 @@ def _files_in_all(file: Path) -> int:
 
 
 def _cache_snapshots(model: str) -> list[Path]:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    return sorted(hub.glob(f"models--{model.replace('/', '--')}/snapshots/*"))
+    return sorted(_in_cache(model).glob("snapshots/*"))
+
+
+def _in_cache(model: str) -> Path:
+    return hub_cache() / f"models--{model.replace('/', '--')}"
+
+
+def hub_cache() -> Path:
+    """Return the folder of the hub's cache, found as the hub's own library finds it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("HF_HOME", cache / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser().absolute()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,19 @@ class LaunchedServer:
             found |= {child.pid for child in psutil.Process(self.server_group).children(recursive=True)}
         return frozenset(found)
 
-    async def wait_ready(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
-        """Wait until /health answers and a real completion comes back; raises ``ServerError`` with the log's end."""
+    async def wait_ready(
+        self, session: aiohttp.ClientSession, timeout_s: float, downloaded_b: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Wait until /health answers and a real completion comes back; raises ``ServerError`` with the log's end.
+
+        The timeout counts from the launch, or from when ``downloaded_b`` last changed: weights take as long as they do.
+        """
         deadline = self.started_mono_s + timeout_s
+        had_b = before_b = downloaded_b()
         while time.monotonic() < deadline:
             self.check_alive()
+            if (has_b := downloaded_b()) != had_b:
+                deadline, had_b = time.monotonic() + timeout_s, has_b
             if await is_healthy(session, self.url):
                 left_s = max(1.0, deadline - time.monotonic())
                 try:
@@ -121,8 +130,9 @@ class LaunchedServer:
                 self.check_alive()
                 return
             await asyncio.sleep(_POLL_S)
+        since = " since its weights were last downloaded" if had_b != before_b else ""
         raise self._failure(
-            f"the server was not ready after {timeout_s:g} s", "raise --ready-timeout if it was still loading"
+            f"the server was not ready after {timeout_s:g} s{since}", "raise --ready-timeout if it was still loading"
         )
 
     def check_alive(self) -> None:

@@ -84,7 +84,7 @@ def test_a_running_server_cannot_be_given_launch_options(launch_option):
         (("-dpl=8",), "-dpl", "--replicas N"),
         (("--device-ids=1",), "--device-ids", "--gpu"),
         (("--model=other/model",), "--model", "--model"),
-        (("--host", "0.0.0.0"), "--host", "leave it out"),
+        (("--host", "10.0.0.1"), "--host", "leave it out"),
         (("--ssl-keyfile=a", "--ssl-certfile=b"), "--ssl-keyfile", "--url"),
         (("--api_key=k3y",), "--api_key", "leave it out"),
         (("--hf-token=k3y",), "--hf-token", "HF_TOKEN"),

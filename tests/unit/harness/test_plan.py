@@ -1,5 +1,6 @@
 import importlib.util
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from harness.config import StressConfig
 from harness.console.plan import plan_lines
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.plan import cpu_cores, make_plan
+from harness.server import choose
 from tests.unit.harness.plans import constant_tps, gpus, plan_of
 
 
@@ -16,6 +18,7 @@ def node(monkeypatch, tmp_path):
     """Return a function that gives the machine GPUs; at first it has none, and the model cache is empty."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(choose.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**13))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(module, "nvml_unavailable_reason", lambda: "no driver (not installed)")
     monkeypatch.setattr(module, "unreadable_gpus", lambda: None)

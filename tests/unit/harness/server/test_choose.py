@@ -1,9 +1,12 @@
 import math
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.errors import NodeError
+from harness.server import choose
 from harness.server.choose import cached_weights_b, choose_model, does_not_fit, place_model, serve_profiles
 
 GIB = 1024**3
@@ -14,7 +17,12 @@ H100_B = 85_520_809_984  # what NVML reports of an H100 SXM5
 def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    give_disk(monkeypatch, 10**13)
     return tmp_path / "hub"
+
+
+def give_disk(monkeypatch, free_b):
+    monkeypatch.setattr(choose.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free_b)))
 
 
 def put_weights(hub, model, *sizes_b):
@@ -90,11 +98,54 @@ def test_a_named_model_takes_the_first_width_that_fits():
     assert place_model("Qwen/Qwen3-8B", None, 8, H100_B).tensor_parallel == 1
 
 
-@pytest.mark.parametrize(("gpus", "width"), [(1, 1), (3, 2), (4, 4), (8, 8)])
-def test_a_model_of_unknown_size_takes_the_largest_power_of_two_and_says_it_is_not_checked(gpus, width):
-    placed = place_model("someone/unknown", None, gpus, H100_B)
-    assert placed.tensor_parallel == width
+@pytest.mark.parametrize(("gpus", "most"), [(2, 2), (3, 2), (4, 4), (8, 8)])
+def test_how_many_of_several_gpus_a_model_of_unknown_size_gets_is_asked(gpus, most):
+    with pytest.raises(NodeError, match="the size of someone/unknown is not known before its download") as error:
+        place_model("someone/unknown", None, gpus, H100_B)
+    assert error.value.fix.endswith(f"--tensor-parallel 1 to {most}")
+
+
+@pytest.mark.parametrize(("width", "gpus"), [(None, 1), (1, 8), (4, 8)])
+def test_a_model_of_unknown_size_is_placed_where_there_is_no_choice_and_it_is_said_that_it_is_not_checked(width, gpus):
+    placed = place_model("someone/unknown", width, gpus, H100_B)
+    assert placed.tensor_parallel == (width or 1)
     assert "not checked" in placed.why
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8"])
+def test_the_second_run_serves_a_model_on_as_many_gpus_as_the_first(hub, model):
+    first = place_model(model, None, 8, H100_B)
+    put_weights(hub, model, int(1.25 * next(p for p in serve_profiles() if p.model == model).weights_b))
+    assert place_model(model, None, 8, H100_B).tensor_parallel == first.tensor_parallel
+
+
+def test_what_must_be_downloaded_is_said_with_the_room_there_is(hub, monkeypatch):
+    """8.2 billion parameters of two bytes: 16.4 GB."""
+    give_disk(monkeypatch, 20e9)
+    said = f"16 GB to download to {hub}, where 20 GB are free"
+    assert place_model("Qwen/Qwen3-8B", None, 8, H100_B).why.endswith(said)
+    assert choose_model(1, 24 * GIB).why.endswith(said)
+    put_weights(hub, "Qwen/Qwen3-8B", 16_400_000_000)
+    assert "download" not in place_model("Qwen/Qwen3-8B", None, 8, H100_B).why
+
+
+def test_a_download_that_the_disk_cannot_hold_is_refused(hub, monkeypatch):
+    give_disk(monkeypatch, 500e9)
+    with pytest.raises(NodeError, match="no room for the weights of deepseek-ai/DeepSeek-R1") as error:
+        choose_model(8, 141 * GIB)
+    assert error.value.why == f"671 GB to download to {hub}, where 500 GB are free"
+    assert "HF_HUB_CACHE" in error.value.fix
+
+
+def test_a_download_that_is_half_done_needs_room_for_the_other_half_alone(hub, monkeypatch):
+    blobs = hub / "models--Qwen--Qwen3-0.6B" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "a.incomplete").write_bytes(bytes(1_000_000))
+    give_disk(monkeypatch, 1.2e9 - 0.9e6)
+    assert place_model("Qwen/Qwen3-0.6B", None, 1, H100_B).tensor_parallel == 1
+    give_disk(monkeypatch, 1.2e9 - 1.2e6)
+    with pytest.raises(NodeError, match="no room"):
+        place_model("Qwen/Qwen3-0.6B", None, 1, H100_B)
 
 
 @pytest.mark.parametrize(("weights_b", "width"), [(60e9, 1), (100e9, 2), (300e9, 8)])
@@ -135,6 +186,24 @@ def test_a_download_of_which_a_part_is_missing_is_no_cached_model(hub):
         assert cached_weights_b("Qwen/Qwen3-8B") is None
         (snapshot / f"model-{number:05d}-of-00002.safetensors").write_bytes(bytes(50))
     assert cached_weights_b("Qwen/Qwen3-8B") == 100
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, "{home}/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/y"}, "/y/hub"),
+        ({"HF_HOME": "/y", "HF_HUB_CACHE": "~/models"}, "{home}/models"),
+    ],
+)
+def test_the_cache_is_where_the_hubs_own_library_has_it(monkeypatch, environment, folder):
+    """As https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables says."""
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert str(choose.hub_cache()) == folder.format(home=Path.home())
 
 
 def test_the_cache_folder_can_be_named_on_its_own(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, count, repeat
 from pathlib import Path
 
 import psutil
@@ -63,12 +64,12 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
     launcher.close()
 
 
-def wait_ready(server: LaunchedServer, timeout_s: float = 20) -> str:
+def wait_ready(server: LaunchedServer, timeout_s: float = 20, downloaded_b: Callable[[], int] = lambda: 0) -> str:
     """Wait as the harness does and return the model that the server names."""
 
     async def wait() -> str:
         async with new_session() as session:
-            await server.wait_ready(session, timeout_s)
+            await server.wait_ready(session, timeout_s, downloaded_b)
             return (await server_info(session, server.url)).model
 
     return asyncio.run(wait())
@@ -153,6 +154,18 @@ def test_a_server_that_never_becomes_ready_is_an_error_after_the_timeout(launch:
     assert 2 <= time.monotonic() - began_s < 8
     assert "not ready after 2 s" in error.what
     assert "--ready-timeout" in error.fix
+
+
+def test_the_timeout_counts_from_the_end_of_the_download(launch: Launcher) -> None:
+    """The server listens 2 s after its start, when the last of its weights has come."""
+    server, sizes = launch(Script(model="made-up", listen_delay_s=2)), count()
+    assert wait_ready(server, 1.5, lambda: -1 if is_taken(server.spec.port) else next(sizes)) == "made-up"
+
+
+def test_a_download_that_has_ended_gives_no_more_time(launch: Launcher) -> None:
+    sizes = chain(range(5), repeat(5))
+    with pytest.raises(ServerError, match=r"not ready after 0\.5 s since its weights were last downloaded"):
+        wait_ready(launch(Script(healthy=False)), 0.5, lambda: next(sizes))
 
 
 def test_a_taken_port_is_named_as_the_cause(launch: Launcher) -> None:
