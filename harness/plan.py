@@ -19,6 +19,7 @@ from harness.power.meter_names import covers_node, is_replayed
 from harness.power.nvml import list_gpus, nvml_unavailable_reason, unreadable_gpus
 from harness.power.replay import load_recording
 from harness.power.simulated import DEVICE_NAME
+from harness.power.visible import VARIABLE, visible_gpus
 from harness.server.choose import ModelChoice, choose_model, place_model
 from results.schema import Boundary
 from workloads.prompts import PromptText, read_prompt_text
@@ -138,16 +139,17 @@ def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     """Return the power source, why it was taken, and the GPUs there are to use."""
     missing = nvml_unavailable_reason()
     if config.power.startswith("replay:"):
-        return config.power, "asked for", () if missing is not None else _select(list_gpus(), config.gpu)
+        gpus, named = ((), "") if missing is not None else _gpus(config.gpu)
+        return config.power, f"asked for{named}", gpus
     if config.power == "auto" and missing is not None:
         _refuse_unreadable_gpus()
         return "simulated", f"no NVML here: {missing}", ()
     if config.power == "simulated" and missing is not None:
         return "simulated", "asked for", ()
-    gpus = _select(list_gpus(), config.gpu)
+    gpus, named = _gpus(config.gpu)
     if config.power == "simulated":
-        return "simulated", "asked for", gpus
-    return "nvml", "asked for" if config.power == "nvml" else "the NVIDIA driver is here", gpus
+        return "simulated", f"asked for{named}", gpus
+    return "nvml", f"{'asked for' if config.power == 'nvml' else 'the NVIDIA driver is here'}{named}", gpus
 
 
 def _refuse_unreadable_gpus() -> None:
@@ -162,9 +164,16 @@ def _refuse_unreadable_gpus() -> None:
         )
 
 
+def _gpus(wanted: tuple[str, ...]) -> tuple[tuple[DeviceIdentity, ...], str]:
+    """Return the GPUs to use and, where it is not an option that names them, what does."""
+    gpus = list_gpus()
+    if wanted:
+        return _select(gpus, wanted), ""
+    visible = visible_gpus(gpus, os.environ)
+    return (gpus, "") if visible is None else (visible, f"; GPUs by {VARIABLE}={os.environ[VARIABLE]}")
+
+
 def _select(gpus: tuple[DeviceIdentity, ...], wanted: tuple[str, ...]) -> tuple[DeviceIdentity, ...]:
-    if not wanted:
-        return gpus
     chosen = tuple(gpu for gpu in gpus if str(gpu.index) in wanted or gpu.uuid in wanted)
     if len(chosen) != len(set(wanted)):
         here = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus)

@@ -23,7 +23,7 @@ STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "model": Option(None, "Model to serve: a Hugging Face id, a folder, or 'tiny' (random weights, no download)."),
         "tensor_parallel": Option(None, "GPUs per replica."),
         "replicas": Option(None, "Servers to launch; the load is spread over them."),
-        "gpu": Option((), "GPU index or UUID to use (repeatable; default: all)."),
+        "gpu": Option((), "GPU index or UUID to use (repeatable; default: those of CUDA_VISIBLE_DEVICES, else all)."),
         "server_arg": Option((), "Argument passed on to vLLM, e.g. --server-arg=--max-num-seqs=256."),
         "url": Option((), "Running server to use instead of launching one (repeatable)."),
         "workload": Option(

@@ -18,7 +18,7 @@ def exporter(
         str, typer.Option("--power", help="GPU power: auto (NVML), nvml, simulated, replay:FILE or none.")
     ] = "auto",
     gpu: Annotated[
-        list[str] | None, typer.Option("--gpu", help="GPU to export, by index or UUID. Default: all.")
+        list[str] | None, typer.Option("--gpu", help="GPU to export, by index or UUID. Default: all of the node.")
     ] = None,
     node_meter: Annotated[
         list[str] | None,

@@ -24,7 +24,10 @@ def measure(
         typer.Option("--power", help="auto (NVML), nvml, simulated, redfish, ipmi, hwmon, rapl; several can be given."),
     ] = None,
     gpu: Annotated[
-        list[str] | None, typer.Option("--gpu", help="GPU to measure, by index or UUID. Default: all.")
+        list[str] | None,
+        typer.Option(
+            "--gpu", help="GPU to measure, by index or UUID. Default: those of CUDA_VISIBLE_DEVICES, else all."
+        ),
     ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,

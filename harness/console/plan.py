@@ -9,7 +9,7 @@ from harness.analysis.objections import MAX_CHANGE
 from harness.analysis.steady import MIN_BATCHES
 from harness.budget import ERRORS_IN_MAX_CHANGE, Need, largest_concurrency, mean_request_s, shortest_window_s
 from harness.plan import Plan
-from harness.prediction import find_tps_source
+from harness.prediction import TpsSource, find_tps_source
 from harness.server.monitor import SCRAPE_PERIOD_S
 from workloads.prompts import RANDOM
 
@@ -42,6 +42,7 @@ def plan_lines(plan: Plan, cells: str | None = None) -> list[str]:
         *(f"              {line}" for line in _expected_requests(plan) if cells is None),
         f"precision     {_reachable_precision(plan)}",
         f"errors        {_expected_precision(plan)}",
+        f"prediction    {_prediction(plan, calibrates=cells is None)}",
         f"results       {config.out}",
     ]
 
@@ -106,7 +107,7 @@ def _expected_window(plan: Plan) -> str:
 
 def _expected_requests(plan: Plan) -> list[str]:
     """Say how long the requests of each cell will be, or how many may be in flight, where throughput is foretold."""
-    source = find_tps_source(plan, "" if plan.model is None else plan.model.model)
+    source = _tps_source(plan)
     if source.model is None:
         return ["how long they take is not known before they are served; what each cell needs is said before its load"]
     lines, least_s = [], shortest_window_s(plan.timing.min_window_s, SCRAPE_PERIOD_S)
@@ -126,6 +127,22 @@ def _expected_requests(plan: Plan) -> list[str]:
         takes = f"a request takes {need.request_s:.3g} s, a valid window {need.seconds:.0f} s of load"
         lines.append(f"{said}: {takes}{short}")
     return lines
+
+
+def _tps_source(plan: Plan) -> TpsSource:
+    """Return where a prediction's TPS would come from; of running servers the model is not known yet."""
+    return find_tps_source(plan, "" if plan.model is None else plan.model.model)
+
+
+def _prediction(plan: Plan, *, calibrates: bool) -> str:
+    """Say whether predicted figures will stand beside measured ones, and on what TPS they rest."""
+    source = _tps_source(plan)
+    if source.calibrate:
+        said = "Eq. 1 with TPS calibrated on this server" if calibrates else "none: a sweep calibrates nothing"
+        return said if plan.model else f"{said}, unless Supplemental I has rows of the model served"
+    if source.model is None:
+        return source.text.replace("no prediction:", "none:")
+    return f"Eq. 1 with TPS from {source.text}"
 
 
 def _reachable_precision(plan: Plan) -> str:

@@ -95,11 +95,11 @@ def open_gpu(gpu: str | int) -> Gpu:
     Raises ``NodeError`` for an unknown GPU, for MIG and when there is neither power nor energy.
     """
     if isinstance(gpu, str) and gpu.startswith("MIG-"):
-        raise _mig_refused(gpu)
+        raise mig_refused(gpu)
     handle = find_gpu(gpu)
     identity = identify(handle)
     if _mig_enabled(handle):
-        raise _mig_refused(identity.uuid)
+        raise mig_refused(identity.uuid)
     calls: dict[str, Call] = {}
     power_way = None
     notes: list[str] = []
@@ -197,7 +197,8 @@ def _mig_enabled(handle: Handle) -> bool:
     return modes is not None and modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
 
 
-def _mig_refused(uuid: str) -> NodeError:
+def mig_refused(uuid: str) -> NodeError:
+    """Return the error for a GPU in MIG mode, or for an instance of one."""
     return NodeError(
         f"{uuid} is in MIG mode and cannot be measured.",
         why="NVML reports the power of the whole GPU, which its MIG instances share",

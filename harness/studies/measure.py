@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -15,11 +16,12 @@ from harness.live.state import LiveState
 from harness.power.base import DeviceState, PowerRow, PowerSource
 from harness.power.meter_names import METERS_HELP, check_meter
 from harness.power.meters import open_meter
-from harness.power.nvml import NvmlSource, nvml_unavailable_reason, open_nvml
+from harness.power.nvml import NvmlSource, list_gpus, nvml_unavailable_reason, open_nvml
 from harness.power.nvml_sampler import sampler_for
 from harness.power.nvml_state import sees_host_pids
 from harness.power.sampler import PERIOD_S, Sampler
 from harness.power.simulated import Driver, SimulatedSource
+from harness.power.visible import visible_gpus
 from harness.stretch import Stretch, run_command, wait_seconds
 from harness.studies.measure_report import Reading, measure_document
 
@@ -29,7 +31,10 @@ _LEAD_S = _TAIL_S = 0.3  # readings around the window, so that its edges lie bet
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What ``harness measure`` was asked for; ``power`` names sources, ``gpu`` indices or UUIDs (none: all)."""
+    """What ``harness measure`` was asked for.
+
+    ``power`` names sources, ``gpu`` indices or UUIDs; without any they are those of CUDA_VISIBLE_DEVICES, else all.
+    """
 
     seconds: float | None = None
     power: tuple[str, ...] = ("auto",)
@@ -136,13 +141,19 @@ def _open(name: str, gpus: tuple[str, ...]) -> PowerSource:
     if name == "auto":
         _refuse_without_nvml()
     if name in ("auto", "nvml"):
-        return open_nvml([int(gpu) if gpu.isdecimal() else gpu for gpu in gpus] or None)
+        return open_nvml([int(gpu) if gpu.isdecimal() else gpu for gpu in gpus] or _visible())
     try:
         return open_meter(check_meter(name))
     except ValueError as error:
         raise ConfigError(
             f"--power {name} is no power source.", fix=f"give auto, nvml, simulated, {METERS_HELP}"
         ) from error
+
+
+def _visible() -> list[str | int] | None:
+    """Return the GPUs that a command started here may use, or ``None`` for all of them."""
+    visible = visible_gpus(list_gpus(), os.environ)
+    return None if visible is None else [gpu.uuid for gpu in visible]
 
 
 def _refuse_without_nvml() -> None:

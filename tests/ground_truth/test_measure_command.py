@@ -19,10 +19,10 @@ CONSTANT = Scenario(mean_w=500.0, gpus=2, clock_reasons=0x4)
 COUNT = "import sys, time; print('counted'); time.sleep(1.5); sys.exit(3)"
 
 
-def start(library: Path, scenario: Scenario, *words: str) -> subprocess.Popen[str]:
+def start(library: Path, scenario: Scenario, *words: str, **own: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "harness.cli", "measure", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(argv, env=environment(library, scenario), text=True, **pipes)
+    return subprocess.Popen(argv, env=environment(library, scenario) | own, text=True, **pipes)
 
 
 RUNS = {
@@ -34,14 +34,16 @@ RUNS = {
     "shared": (CONSTANT.but(pids=(4321,)), ("--json", "--", "true")),
     "lost": (CONSTANT.but(failures=(Failure("*", GPU_IS_LOST, 2.0, gpu=1),)), ("--json", "--seconds", "4")),
     "missing": (CONSTANT, ("--json", "--", "no-such-program")),
+    "visible": (CONSTANT, ("--json", "--seconds", "1")),
 }
+VISIBLE = {"visible": {"CUDA_VISIBLE_DEVICES": "1"}}
 
 
 @pytest.fixture(scope="module")
 def done(nvml: Path) -> dict[str, tuple[int, str, str]]:
     outcomes = {}
     for names in (list(RUNS)[:4], list(RUNS)[4:]):
-        processes = {name: start(nvml, RUNS[name][0], *RUNS[name][1]) for name in names}
+        processes = {name: start(nvml, RUNS[name][0], *RUNS[name][1], **VISIBLE.get(name, {})) for name in names}
         for name, process in processes.items():
             out, err = process.communicate(timeout=60)
             outcomes[name] = (process.returncode, out, err)
@@ -114,6 +116,10 @@ def test_with_seconds_only_the_beginning_of_a_command_is_measured_but_it_runs_to
 
 def test_only_the_gpu_asked_for_is_measured(done):
     assert [gpu["uuid"] for gpu in document(done, "one gpu")["gpus"]] == [uuid(1)]
+
+
+def test_gpus_that_nobody_names_are_those_that_a_command_may_use(done):
+    assert [gpu["uuid"] for gpu in document(done, "visible")["gpus"]] == [uuid(1)]
 
 
 def test_a_person_gets_a_table_with_units_boundary_and_verdict(done):

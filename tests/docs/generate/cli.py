@@ -33,8 +33,11 @@ ENVIRONMENT = {
     "HARNESS_REDFISH_VERIFY": "`no` does not check the controller's certificate. Default: `yes`",
     "HARNESS_REDFISH_CHASSIS": "which chassis, where the controller has several",
     "HARNESS_LEVEL": "set by `calibrate-node` for its command: the level of load, 1, 2, ...",
+    "CUDA_VISIBLE_DEVICES": "GPUs that `stress`, `sweep` and `measure` use where `--gpu` names none, by index or UUID; "
+    "`exporter` and `calibrate-node` are for the whole node and do not read it",
+    "CUDA_DEVICE_ORDER": "`PCI_BUS_ID` makes the indices there those of `nvidia-smi` where GPUs are unlike",
     "HF_HOME": "where the models of the hub are cached; read to see which are there already",
-    "HF_HUB_CACHE": "the same, more closely",
+    "HF_HUB_CACHE": "the same, more closely; without either it is below `XDG_CACHE_HOME`",
     "HF_TOKEN": "read by vLLM itself, for models behind a licence",
 }
 SAME_AS = {"sweep": "stress"}

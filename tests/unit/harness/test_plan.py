@@ -1,5 +1,6 @@
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ from harness.console.plan import plan_lines
 from harness.errors import ConfigError, NodeError, ServerError, WorkloadError
 from harness.plan import cpu_cores, make_plan
 from harness.server import choose
-from tests.unit.harness.plans import constant_tps, gpus, plan_of
+from harness.serving import server_specs
+from tests.unit.harness.plans import H100, constant_tps, gpus, plan_of
 
 
 @pytest.fixture
@@ -18,6 +20,7 @@ def node(monkeypatch, tmp_path):
     """Return a function that gives the machine GPUs; at first it has none, and the model cache is empty."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(choose.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**13))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(module, "nvml_unavailable_reason", lambda: "no driver (not installed)")
@@ -73,6 +76,28 @@ def test_a_gpu_that_does_not_exist_is_refused_with_those_that_do(node):
     with pytest.raises(NodeError, match="not all of these exist") as error:
         planned(gpu=("0", "7"))
     assert "0 (GPU-0), 1 (GPU-1)" in error.value.why
+
+
+@pytest.mark.parametrize("power", ["auto", "nvml", "simulated"])
+def test_gpus_that_nobody_names_are_those_that_cuda_may_use(node, monkeypatch, power):
+    node(gpus(8))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    plan = planned(model="Qwen/Qwen3-8B", power=power)
+    assert indices(plan) == [(6,), (7,)]
+    assert "; GPUs by CUDA_VISIBLE_DEVICES=6,7" in lines_of(plan)
+    assert [spec.env["CUDA_VISIBLE_DEVICES"] for spec in server_specs(plan, Path("unused"))] == ["6", "7"]
+    assert power != "nvml" or plan.node_share == 2 / 8
+    named = planned(model="Qwen/Qwen3-8B", power=power, gpu=("1", "6"))
+    assert indices(named) == [(1,), (6,)]
+    assert "CUDA_VISIBLE_DEVICES" not in lines_of(named)
+
+
+def test_gpus_that_are_hidden_are_not_used_and_it_is_said_why(node, monkeypatch):
+    node(gpus(2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(NodeError, match="CUDA_VISIBLE_DEVICES= hides every GPU"):
+        planned()
+    assert indices(planned(model="Qwen/Qwen3-8B", gpu=("1",))) == [(1,)]
 
 
 def test_a_model_too_large_for_the_node_is_refused_with_the_arithmetic(node):
@@ -243,6 +268,28 @@ def test_the_plan_says_how_many_requests_fit_where_the_search_still_has_to_find_
     plan = plan_of(gpus(1), tps_model=constant_tps(2000.0), profile="hgx-h100")
     most = int(24 / 8.5 * 2000 / plan.workload.lengths().mean_output_tok)
     assert f"30 s suffice for up to {most} in flight" in lines_of(plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("NVIDIA H200", {}, "none: Eq. 1 predicts a whole node, and the boundary here is the GPUs alone"),
+        (H100, {"arrival": "poisson:2"}, "none: an open loop need not saturate, and Eq. 1's throughput is"),
+        (H100, {}, "Eq. 1 with TPS calibrated on this server"),
+        (
+            H100, {"model": "RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8", "tensor_parallel": 8},
+            "Eq. 1 with TPS from Supplemental I rows of ",
+        ),
+        (H100, {"model": None, "url": ("http://a:1",)}, "Eq. 1 with TPS calibrated on this server, unless Suppl"),
+    ],
+    ids=["no profile", "open loop", "calibrated", "published", "running server"],
+)  # fmt: skip
+def test_the_plan_says_what_will_be_predicted_before_anything_is_measured(node, name, config, said):
+    node(gpus(8, name))
+    plan = planned(**{"model": "Qwen/Qwen3-8B", **config})
+    assert f"\nprediction    {said}" in lines_of(plan)
+    of_a_sweep = "\n".join(plan_lines(plan, "a ladder"))
+    assert ("prediction    none" in of_a_sweep) == (said.startswith("none") or "calibrated" in said)
 
 
 def test_the_plan_asserts_no_scatter_that_nobody_measured():
