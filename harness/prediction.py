@@ -13,9 +13,10 @@ from estimator.lengths import LengthDistribution
 from estimator.predict import PredictionInputs, predict_mean
 from estimator.presets import get_preset
 from estimator.throughput.fit import InsufficientRowsError, fit_oviedo_preset, fit_tps
-from estimator.throughput.s1 import TpsRow, match_s1_model, rows_for
+from estimator.throughput.s1 import match_s1_model, rows_for
 from estimator.throughput.tps import TpsModel
 from harness.plan import Plan
+from harness.tps_rows import row_notes, tps_rows
 from results.schema import CellResult, StoredPrediction
 from workloads.replayed_tasks import TaskLengths
 
@@ -87,31 +88,14 @@ def _calibration_inputs(cell: LengthDistribution) -> list[int]:
 def calibrated_source(plan: Plan, model: str, cells: tuple[CellResult, ...]) -> TpsSource:
     """Fit the paper's form to calibration cells of this server."""
     rows = tps_rows(model, max(1, len(plan.devices)), cells, "calibration cells of this run")
+    notes = row_notes(cells)
     label = PLUMBING_CHECK if plan.power == "simulated" and plan.boundary != "node" else CALIBRATED
     try:
-        return TpsSource(fit_tps(rows, "oviedo", cap=True), "calibration cells of this run", label)
+        fitted = fit_tps(rows, "oviedo", cap=True)
     except InsufficientRowsError as error:
-        return TpsSource(None, f"no prediction: calibration gave too few usable cells ({error})")
-
-
-def tps_rows(model: str, gpus: int, cells: tuple[CellResult, ...], source: str) -> tuple[TpsRow, ...]:
-    """Return fixed-length cells that are not invalid as rows for a TPS fit."""
-    return tuple(
-        TpsRow(
-            model=model,
-            gpus=gpus,
-            quantization="as served",
-            tps_tok_per_s=cell.tps_tok_per_s,
-            input_tok=round(cell.mean_input_tok),
-            output_tok=round(cell.served_output_tok),
-            source=source,
-        )
-        for cell in cells
-        if cell.verdict != "invalid"
-        and cell.role != "ladder"
-        and cell.tps_tok_per_s
-        and cell.workload.startswith("fixed:")
-    )
+        why = "; ".join((str(error), *notes))
+        return TpsSource(None, f"no prediction: calibration gave too few usable cells ({why})")
+    return TpsSource(fitted, "; ".join(("calibration cells of this run", *notes)), label)
 
 
 def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthDistribution]) -> StoredPrediction:

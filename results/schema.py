@@ -237,6 +237,7 @@ class CellResult(Document):
     workload: str
     multiplier: float
     concurrency: int
+    arrival: str = Field("closed", description="closed, poisson:RATE, trace or trace:RATE, in requests a second")
     mean_input_tok: float
     mean_output_tok: float
     median_output_tok: float

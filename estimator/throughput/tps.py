@@ -7,7 +7,8 @@ validity, and lives in a versioned JSON file.
 from __future__ import annotations
 
 import json
-from dataclasses import field
+from collections.abc import Sequence
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,10 @@ class TpsModel:
                 raise ValueError(f"{key} falls from {low} to {high}")
         if self.form == "roofline" and not (min(self.coef) >= 0 and max(self.coef) > 0):
             raise ValueError("coef of roofline must be costs of at least 0, and not all 0")
+
+    def noting(self, notes: Sequence[str]) -> TpsModel:
+        """Return the model with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     @property
     def _form(self) -> Form:

@@ -52,6 +52,8 @@ def refit(options: RefitOptions) -> dict[str, Any]:
     target = _target(options, every)
     fitted = _pooled(options, form, every, target) if options.pooled else _alone(options, form, target, runs)
     measured = _runs_of(options, runs, target)
+    notes = _notes(measured if target else runs)
+    fitted = replace(fitted, model=fitted.model and fitted.model.noting(notes))
     with_watts = measured if options.simulated_power else [run for run in measured if not run.simulated_power]
     power, power_reason = power_of(with_watts)
     split = joules_of(with_watts)
@@ -61,6 +63,8 @@ def refit(options: RefitOptions) -> dict[str, Any]:
         "power": None if power is None else json.loads(power.to_json()),
         "power_reason": power_reason,
     }
+    if fitted.model is None:
+        document["notes"] += notes
     document["written"] = _write(options, fitted.model, power, document)
     return document
 
@@ -134,11 +138,13 @@ def _alone(options: RefitOptions, form: FormName | None, rows: Sequence[TpsRow],
         model = fit_tps(rows, selected, cap=options.cap)
     except InsufficientRowsError as error:
         raise WorkloadError(
-            f"{_count(rows, runs)} do not determine the {selected} form", why=str(error), fix=_fix(rows)
+            f"{_count(rows, runs)} do not determine the {selected} form",
+            why="; ".join((str(error), *_notes(runs))),
+            fix=_fix(rows),
         ) from error
     if model.dof == 0:
         note = f"an interpolation with unknown error, made because --form {selected} asked for it"
-        model = replace(model, notes=(*model.notes, note))
+        model = model.noting([note])
     return Fitted(selected, model, scores, nested_leave_one_out(rows, cap=options.cap))
 
 
@@ -154,6 +160,10 @@ def _pooled(options: RefitOptions, form: FormName | None, every: Sequence[TpsRow
     return Fitted(pooled.form, model, pooled.scores, nested, pooled)
 
 
+def _notes(runs: Sequence[MeasuredRun]) -> tuple[str, ...]:
+    return tuple(note for run in runs for note in run.notes)
+
+
 def _count(rows: Sequence[TpsRow], runs: Sequence[MeasuredRun]) -> str:
     if runs:
         return f"{len(rows)} usable fixed-length cell(s) in {len(runs)} run(s)"
@@ -162,9 +172,10 @@ def _count(rows: Sequence[TpsRow], runs: Sequence[MeasuredRun]) -> str:
 
 def _too_few(rows: Sequence[TpsRow], runs: Sequence[MeasuredRun], scores: Sequence[FormScore]) -> WorkloadError:
     reasons = "; ".join(f"{score.name}: {score.reason}" for score in scores)
+    untested = f"no form can be tested on a row that it has not seen, so no error can be given ({reasons})"
     return WorkloadError(
         f"{_count(rows, runs)} are too few for a TPS model with an error",
-        why=f"no form can be tested on a row that it has not seen, so no error can be given ({reasons})",
+        why="; ".join((untested, *_notes(runs))),
         fix=_fix(rows),
     )
 

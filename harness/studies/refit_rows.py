@@ -12,7 +12,7 @@ from estimator.throughput.forms import InsufficientRowsError
 from estimator.throughput.s1 import TpsRow, read_tps_table
 from harness.analysis.run import analyse_run, open_run
 from harness.errors import WorkloadError
-from harness.prediction import tps_rows
+from harness.tps_rows import row_notes, tps_rows
 from results.schema import CellResult
 
 
@@ -26,6 +26,8 @@ class MeasuredRun:
     simulated_power: bool
     cells: tuple[CellResult, ...]
     rows: tuple[TpsRow, ...]
+    notes: tuple[str, ...]
+    """What a reader of a fit to these rows must know."""
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[MeasuredRun, ...]:
@@ -44,6 +46,7 @@ def _read_run(folder: Path) -> MeasuredRun:
         simulated_power="simulated" in result.run.power_source,
         cells=tuple(cell for cell in cells if cell.verdict != "invalid"),
         rows=tps_rows(result.run.model, gpus, cells, f"run {result.run.id}"),
+        notes=tuple(f"run {result.run.id}: {note}" for note in row_notes(cells)),
     )
 
 

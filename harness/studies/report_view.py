@@ -20,9 +20,9 @@ from harness.analysis.celllog import stored_series, sum_over_servers
 from harness.analysis.energy import DeviceSeries
 from harness.analysis.measured import PowerModel
 from harness.analysis.run import analyse_run, open_run, power_model
-from harness.prediction import tps_rows
 from harness.studies.refit_report import Fitted, report
 from harness.studies.sweeps import SWEEP_FILE, sweep_document
+from harness.tps_rows import row_notes, tps_rows
 from results.report.envelope import Envelope, envelope
 from results.report.view import NamedModel, Refit, RunView, SearchRung, Span, Timeline, Trace
 from results.schema import CellResult, Manifest, RunResult, StoredPrediction
@@ -43,13 +43,9 @@ def run_view(folder: Path, letter: str = "", given: Sequence[NamedModel] = ()) -
     prediction = (
         StoredPrediction.model_validate(reader.json("prediction.json")) if reader.has("prediction.json") else None
     )
-    rows = tps_rows(
-        result.run.model,
-        max(1, len(manifest.devices)),
-        (*result.calibration_cells, *result.cells),
-        f"run {manifest.id}",
-    )
-    refit = _refit(rows)
+    cells = (*result.calibration_cells, *result.cells)
+    rows = tps_rows(result.run.model, max(1, len(manifest.devices)), cells, f"run {manifest.id}")
+    refit = _refit(rows, row_notes(cells))
     s1_name = match_s1_model(result.run.model)
     return RunView(
         name=folder.resolve().name,
@@ -67,16 +63,16 @@ def run_view(folder: Path, letter: str = "", given: Sequence[NamedModel] = ()) -
     )
 
 
-def _refit(rows: tuple[TpsRow, ...]) -> Refit:
+def _refit(rows: tuple[TpsRow, ...], notes: tuple[str, ...]) -> Refit:
     """Return the best form fitted to the run's fixed-length cells, where they are enough to test one."""
     if not rows:
-        return Refit(
-            None, "the run has no cell of fixed lengths that is not invalid (harness sweep --grid measures some)"
-        )
+        none = "the run has no usable cell of fixed lengths (harness sweep --grid measures some)"
+        return Refit(None, "; ".join((none, *notes)))
     scores = rank_forms(rows, cap=False)
     if scores[0].error is None:
-        return Refit(None, f"{len(rows)} fixed-length cell(s) are too few for a throughput model with an error")
-    model = fit_tps(rows, scores[0].name, cap=False)
+        few = f"{len(rows)} fixed-length cell(s) are too few for a throughput model with an error"
+        return Refit(None, "; ".join((few, *notes)))
+    model = fit_tps(rows, scores[0].name, cap=False).noting(notes)
     fitted = Fitted(scores[0].name, model, scores, nested_leave_one_out(rows, cap=False))
     return Refit(report(fitted, rows, (None, NO_JOULES, ()), cap=False))
 

@@ -18,9 +18,8 @@ from harness.prediction import (
     calibration_lengths,
     find_tps_source,
     make_prediction,
-    tps_rows,
 )
-from results.schema import CellResult, QueryEnergy, StoredPrediction
+from results.schema import CellResult, StoredPrediction
 from tests.unit.harness.plans import constant_tps, gpus, plan_of
 from workloads.spec import load_workload
 from workloads.tasks import load_task
@@ -114,30 +113,6 @@ def test_too_few_usable_calibration_cells_give_no_prediction_and_say_so(cells):
     source = calibrated_source(plan_of(), "m", cells)
     assert source.model is None
     assert "calibration gave too few usable cells" in source.text
-
-
-def test_only_sound_cells_of_fixed_length_become_rows():
-    cells = (
-        cell(100, 50.0),
-        cell(100, 60.0, verdict="suspect"),
-        cell(100, 70.0, verdict="invalid"),
-        cell(100, None),
-        cell(100, 90.0, workload="traditional"),
-    )
-    rows = tps_rows("m", 2, cells, "s")
-    assert [(row.tps_tok_per_s, row.gpus, row.input_tok, row.output_tok) for row in rows] == [
-        (50.0, 2, 500, 100), (60.0, 2, 500, 100),
-    ]  # fmt: skip
-
-
-def test_a_row_has_the_length_that_was_served_where_the_server_chose_it():
-    energy = QueryEnergy(
-        mean=0.03, p50=0.03, p50_rule="r", boundary="gpu", pue=1.5, pue_source="s", mean_without_pue=0.02, ci95=None,
-        standard_uncertainty_rel=None, uncertainty_parts_rel={}, output_tok=80.0,
-    )  # fmt: skip
-    told = {"verdict": "suspect", "reasons": ("lengths_as_served",), "joules_per_tok": 0.9, "wh_per_query": energy}
-    (row,) = tps_rows("m", 2, (cell(100, 9.0).model_copy(update=told),), "s")
-    assert row.output_tok == 80  # 0.02 Wh of 0.9 J a token
 
 
 LENGTHS = {"1x": fixed_lengths(500, 300), "15x": fixed_lengths(500, 4_500)}

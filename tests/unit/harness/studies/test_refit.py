@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import numpy as np
@@ -75,7 +75,10 @@ def test_the_coefficients_that_made_the_runs_are_found_again(run, options):
     model = TpsModel.load(options.out)
     assert document["selected"] == model.form == "oviedo"
     assert model.coef == pytest.approx(COEF, rel=1e-4)
-    assert model.residual_sd_log == pytest.approx(0, abs=1e-6)
+    own = [8 * math.sqrt(2 / 3) / (tps(*lengths) * 26) for lengths in LENGTHS]  # 16 in flight, over 26 s
+    assert [row["tps_sd_log"] for row in document["diagnostics"]["rows"]] == pytest.approx(own, rel=0.05)
+    assert model.residual_sd_log == pytest.approx(math.hypot(*own) / math.sqrt(len(own)), rel=0.05)
+    assert not any("no row carries an error" in note for note in document["notes"])
     assert (model.model, model.gpus, model.n_rows, model.dof) == ("test/model", 2, 6, 3)
     assert (model.input_range_tok, model.output_range_tok) == ((100, 800), (100, 800))
     assert model.cap_tok_per_s is None
@@ -99,6 +102,37 @@ def test_mixed_workloads_and_invalid_cells_are_left_out(tmp_path):
     made.events = [event for event in made.events if not (event["event"] == "cell_end" and event["t_mono_s"] < 210)]
     (measured,) = read_runs([made.write(tmp_path / "run")])
     assert [(row.input_tok, row.output_tok) for row in measured.rows] == [(100, 800)]
+
+
+@dataclass(frozen=True)
+class Loaded(Cell):
+    """A cell of given arrivals whose search found a plateau of twice its throughput."""
+
+    arrival: str = "closed"
+
+    def definition(self):
+        return super().definition() | {"arrival": self.arrival, "plateau_tps_tok_per_s": 4 * self.rate}
+
+
+def loaded_run(folder, arrival):
+    cells = (Loaded(**{**vars(cell), "role": "compared", "arrival": arrival}) for cell in fixed_cells(LENGTHS))
+    made = SyntheticRun(tuple(cells))
+    made.manifest["id"] = "a"
+    return made.write(folder)
+
+
+def test_an_open_loop_is_not_fitted_as_if_it_saturated(options, tmp_path):
+    with pytest.raises(WorkloadError, match="0 usable fixed-length") as error:
+        refit(replace(options, runs=(loaded_run(tmp_path / "run", "poisson:3"),)))
+    assert "run a: calibration-0 is left out: its load is an open loop (poisson:3)" in error.value.why
+    assert not options.out.exists()
+
+
+def test_a_fit_to_cells_of_unproven_saturation_says_so_in_print_and_in_the_model_s_file(options, tmp_path):
+    document = refit(replace(options, runs=(loaded_run(tmp_path / "run", "closed"),)))
+    said = "run a: saturation is not proven for 6 of 6 cells (calibration-0 at 16 in flight, "
+    for notes in (document["notes"], TpsModel.load(options.out).notes):
+        assert [note.startswith(said) for note in notes].count(True) == 1
 
 
 def test_simulated_watts_are_not_fitted_unless_asked_for(run, options, tmp_path):
