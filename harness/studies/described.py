@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,17 @@ _CONFIG_TOLD_ELSEWHERE = (
     "server_arg", "seed", "repeats", "order", "boundary", "node_profile", "power", "tps_model",
 )  # fmt: skip
 """Keys of the configuration that change no measured figure, or that appear resolved among the other keys."""
-_ARGUMENTS_TOLD_ELSEWHERE = ("--model", "--host", "--port", "--served-model-name")
+_ARGUMENTS_TOLD_ELSEWHERE = ("-m", "--model", "--host", "--port", "--served-model-name")
+_LONG_NAMES = {
+    "-O": "--optimization-level", "-ac": "--attention-config", "-cc": "--compilation-config",
+    "-dc": "--diffusion-config", "-dcp": "--decode-context-parallel-size", "-dp": "--data-parallel-size",
+    "-dpl": "--data-parallel-size-local", "-ep": "--enable-expert-parallel", "-n": "--nnodes",
+    "-pcp": "--prefill-context-parallel-size", "-pp": "--pipeline-parallel-size", "-q": "--quantization",
+    "-r": "--node-rank", "-sc": "--speculative-config", "-tp": "--tensor-parallel-size",
+}  # fmt: skip
+"""What vLLM's short options stand for; others keep the name they were given by."""
+_OPTION = re.compile(r"-[A-Za-z]|--.")
+_LEVEL = re.compile(r"-O=?(?=.)")
 _DEVICE_KEYS = ("name", "memory_total_b", "power_limit_w", "uuid")
 
 
@@ -47,16 +58,23 @@ def server_arguments(argvs: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def _options(argv: Sequence[str]) -> dict[str, Any]:
-    """Return option and value; an option without one is ``True``; underscores and hyphens are the same to vLLM."""
-    found: dict[str, Any] = {}
-    for position, word in enumerate(argv):
-        if not word.startswith("--"):
+    """Return option and value; several values are one text, and an option without any is ``True``."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in argv:
+        if not _OPTION.match(word):
+            values.append(word)
             continue
-        name, equals, value = word.partition("=")
-        follower = argv[position + 1] if position + 1 < len(argv) else "--"
-        bare = True if follower.startswith("--") else follower
-        found[name.replace("_", "-")] = value if equals else bare
-    return {name: value for name, value in found.items() if name not in _ARGUMENTS_TOLD_ELSEWHERE}
+        name, equals, value = _LEVEL.sub("-O=", word).partition("=")
+        values = found[_long(name)] = [value] if equals else []
+    told = {name: " ".join(words) if words else True for name, words in found.items()}
+    return {name: value for name, value in told.items() if name not in _ARGUMENTS_TOLD_ELSEWHERE}
+
+
+def _long(name: str) -> str:
+    """Return an option's long name; before a dot, underscores and hyphens are the same to vLLM."""
+    head, dot, key = name.partition(".")
+    return _LONG_NAMES.get(head, head.replace("_", "-")) + dot + key
 
 
 def _one_or_list(values: list[Any]) -> Any:

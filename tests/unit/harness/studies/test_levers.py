@@ -208,10 +208,40 @@ def test_groups_of_repeated_runs_give_welchs_interval(tmp_path):
         (["--max_num_seqs", "4"], {"--max-num-seqs": "4"}),
         (["--model", "m", "--port=3", "--host", "h"], {}),
         (["--x", "--y", "2"], {"--x": True, "--y": "2"}),
+        (["python", "-m", "vllm.entrypoints", "--x"], {"--x": True}),
+        (["-q", "fp8", "-tp", "2"], {"--quantization": "fp8", "--tensor-parallel-size": "2"}),
+        (
+            ["-q=fp8", "-pp=2", "-dp", "4"],
+            {"--quantization": "fp8", "--pipeline-parallel-size": "2", "--data-parallel-size": "4"},
+        ),
+        (["-O3"], {"--optimization-level": "3"}),
+        (["-O=3"], {"--optimization-level": "3"}),
+        (["-O", "3"], {"--optimization-level": "3"}),
+        (["--cudagraph-capture-sizes", "1", "2", "4", "--z"], {"--cudagraph-capture-sizes": "1 2 4", "--z": True}),
+        (["--seed", "-1", "--y"], {"--seed": "-1", "--y": True}),
+        (["-cc.cudagraph_mode", "FULL"], {"--compilation-config.cudagraph_mode": "FULL"}),
+        (["-new", "1"], {"-new": "1"}),
     ],
 )
 def test_server_arguments_are_read_as_vllm_reads_them(argv, options):
     assert server_arguments([argv]) == options
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["-q", "fp8"], []),
+        (["-O0"], []),
+        (["--cudagraph-capture-sizes", "1", "2"], ["--cudagraph-capture-sizes", "1", "256"]),
+        (["-tp", "2"], ["-tp", "4"]),
+    ],
+)
+def test_a_second_setting_that_differs_is_never_overlooked(before, tmp_path, one, other):
+    """Runs that differ in two settings are refused, however short or long vLLM lets them be written."""
+    first, second = (run(tmp_path / name, argv=[FP8, *argv]) for name, argv in (("b", one), ("c", other)))
+    with pytest.raises(ConfigError, match="differ in more than kv-dtype"):
+        lever_document(before, first, "kv-dtype")
+    assert len(lever_document(first, second, "any")["settings"]) == 1
 
 
 def test_servers_with_different_arguments_show_both():
