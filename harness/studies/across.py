@@ -37,10 +37,10 @@ CLAIM_NOTE = (
     "figures; here one server's J/token at its smallest cap is set against its own at the largest TPS"
 )
 RULES = (
-    "a ladder is one server, model and task; its cell with the largest TPS stands for saturation, all others enter "
-    "no summary",
-    "a group is one server and model and counts once: logs of ratios and of interval bounds are averaged over the "
-    "group's ladders, since the errors of power and TPS are common to them",
+    "a ladder is one server, model, task and boundary; its cell with the largest TPS stands for saturation, all others "
+    "enter no summary",
+    "a group is one server with its arguments and one model, and counts once: logs of ratios and of interval bounds "
+    "are averaged over the group's ladders, since the errors of power and TPS are common to them",
     "a ladder with a single cap says nothing about saturation and enters no summary, unless its source states that "
     "the server is saturated",
     "groups of one source share hardware, software and the population behind their predicted TPS: the binomial "
@@ -49,7 +49,8 @@ RULES = (
     "paper states that prior for the whole node",
 )
 
-Ladders = dict[tuple[str, str], tuple[Ladder, ComparedCell]]
+Ladders = dict[tuple[str, str, str], tuple[Ladder, ComparedCell]]
+"""By group, task and boundary: joules of different boundaries cannot be set beside each other."""
 
 
 def compares_across(paths: Sequence[Path]) -> bool:
@@ -86,7 +87,7 @@ def agreement_document(
         "rules": list(RULES),
         "summaries": [_summary(boundary, ladders) for boundary in boundaries],
         "energy_at_smallest_cap": _smallest_cap(ladders),
-        "ladders": [_ladder_json(group, task, *entry) for (group, task), entry in sorted(ladders.items())],
+        "ladders": [_ladder_json(group, task, *entry) for (group, task, _), entry in sorted(ladders.items())],
         "cells": [cell.to_json(saturated=id(cell) in standing) for cell in cells],
     }
 
@@ -173,9 +174,9 @@ def _read_imported(path: Path, given: Assumptions) -> tuple[dict[str, Any], tupl
 
 def _ladders(cells: Iterable[ComparedCell]) -> Ladders:
     """Return each ladder with the cell that stands for its saturation."""
-    gathered: dict[tuple[str, str], list[ComparedCell]] = {}
+    gathered: dict[tuple[str, str, str], list[ComparedCell]] = {}
     for cell in cells:
-        gathered.setdefault((cell.group, cell.task), []).append(cell)
+        gathered.setdefault((cell.group, cell.task, cell.boundary), []).append(cell)
     ladders: Ladders = {}
     for key, members in gathered.items():
         ladder = judge_ladder([cell.rung for cell in members])

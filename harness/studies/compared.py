@@ -12,6 +12,7 @@ from estimator.agreement import Comparison, PartialTerms, Rung, split_known_term
 from harness.analysis import judge
 from harness.analysis.run import analyse_run, open_run
 from harness.prediction import CALIBRATED, PLUMBING_CHECK
+from harness.studies.described import server_arguments
 from results.schema import CellResult, Manifest, RunResult, StoredPrediction
 
 UNKNOWN_TERMS = PartialTerms(pue=None, power_kw=None, output_tok=None, tps_tok_per_s=None)
@@ -131,7 +132,7 @@ def _cell_of_run(cell: CellResult, result: RunResult, manifest: Manifest, stored
             tps_tok_per_s=cell.tps_tok_per_s or 0.0,
             concurrency_cap=cell.concurrency,
             joules_per_tok=cell.joules_per_tok,
-            source_says_saturated=judge.SATURATION_UNPROVEN not in cell.reasons,
+            source_says_saturated=cell.role != "ladder" and judge.SATURATION_UNPROVEN not in cell.reasons,
         ),
         measured=_measured_terms(cell),
         measured_wh=energy.mean if energy else None,
@@ -191,6 +192,8 @@ def _why_left_out(cell: CellResult) -> str:
         return "its power is replayed from a recording, not measured"
     if cell.verdict == "invalid" or cell.wh_per_query is None:
         return f"its verdict is {cell.verdict}: {', '.join(cell.reasons) or 'no energy was measured'}"
+    if cell.arrival != "closed":
+        return f"its load is an open loop ({cell.arrival}): it says nothing about saturation"
     return ""
 
 
@@ -205,5 +208,20 @@ def _gpu_limit_w(manifest: Manifest) -> float | None:
 
 def _server_label(manifest: Manifest) -> str:
     names = sorted({str(device.get("name")) for device in manifest.devices})
-    parts = (f"{len(manifest.devices)}x{' and '.join(names)}", f"server version {manifest.server_version or 'unknown'}")
-    return ", ".join(parts)
+    replicas = [f"{len(manifest.servers)} servers"] if len(manifest.servers) > 1 else []
+    return ", ".join(
+        (
+            f"{len(manifest.devices)}x{' and '.join(names)}",
+            *replicas,
+            f"server version {manifest.server_version or 'unknown'}",
+            _settings(manifest),
+        )
+    )
+
+
+def _settings(manifest: Manifest) -> str:
+    """Return the servers' arguments in one order, which tell servers of one version apart."""
+    if not all(server.argv for server in manifest.servers):
+        return "arguments unknown"
+    arguments = server_arguments([server.argv for server in manifest.servers])
+    return " ".join(name if value is True else f"{name} {value}" for name, value in sorted(arguments.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from results.figures.style import COLOURS
 
 TERMS = {"power": ("power", "o"), "tps": ("TPS", "s"), "length": ("length", "^"), "pue": ("PUE", "v")}
+NAME_WIDTH = 80
+"""Characters of a line of a group's name."""
 
 
 def agreement_figure(summaries: Sequence[Mapping[str, Any]]) -> Figure:
@@ -34,7 +37,8 @@ def agreement_figure(summaries: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([x for x, _ in known], [y for _, y in known], marker, color=colour, label=name)
     axes.plot([], [], "|", color="black", markersize=14, markeredgewidth=2.5, label="total")
     axes.plot([], [], color="0.85", linewidth=9, label="P5-P95 of the predicted mean")
-    axes.set_yticks(range(len(rows)), [f"{group['group']} ({boundary})" for boundary, group in rows], fontsize=7)
+    names = [fill(f"{group['group']} ({boundary})", width=NAME_WIDTH) for boundary, group in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("ln(measured / predicted) Wh per query, by term of Eq. 1 (1)")
     figure.legend(loc="outside upper center", ncols=6, fontsize=8, frameon=False)

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness.studies import imported_prediction
 from harness.studies.across import agreement_document, compares_across, draw_agreement
 from harness.studies.imports import import_document, write_cells
 from tests.paths import S1_TABLE, SHARED
-from tests.unit.harness.synthetic_run import SyntheticRun
+from tests.unit.harness.synthetic_run import Cell, SyntheticRun, server
 from tests.unit.results.published_tables import LLAMA_405B, few_slots, mlenergy_row, table
 
 QWEN = SHARED / "data/measured/mlenergy_v3_h100_qwen3.csv"
@@ -333,3 +334,82 @@ def test_the_published_qwen3_cells_give_the_shares_and_ratios_that_a_plain_loop_
     assert tally["gpu_power_share_of_limit"]["inside_prior_p5_p95"]["k"] == sum(0.4 <= s <= 0.9 for s in shares)
     bias = sum(math.log(share / PRIOR_MEAN) for share in shares) / 14
     assert tally["ln_ratio"]["power"]["mean"] == pytest.approx(bias, abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Step(Cell):
+    """A cell with so many requests in flight, by given arrivals."""
+
+    in_flight: int = 16
+    arrival: str = "closed"
+
+    def definition(self):
+        return super().definition() | {
+            "concurrency": self.in_flight, "arrival": self.arrival, "plateau_tps_tok_per_s": None,
+        }  # fmt: skip
+
+
+def steps(folder, rates, *, role="ladder", argv=("vllm", "--x"), **manifest):
+    """Write a run with cells at so many tok/s of each of its servers, by requests in flight."""
+    run = SyntheticRun(
+        tuple(
+            Step(f"{role}-{slots}", start_s=100.0 + 60 * n, rate=rate, role=role, in_flight=slots)
+            for n, (slots, rate) in enumerate(rates.items())
+        )
+    )
+    run.manifest |= {"id": folder.name, **manifest}
+    for each in run.manifest["servers"]:
+        each["argv"] = list(argv)
+    return run.write(folder)
+
+
+def test_joules_of_two_boundaries_make_two_ladders_and_no_ratio(tmp_path):
+    gpu = {"boundary": "gpu", "node_profile": None}
+    document = compare(steps(tmp_path / "a", {64: 400.0}, **gpu), steps(tmp_path / "b", {4: 50.0}))
+    assert [(ladder["boundary"], ladder["concurrency_cap"]) for ladder in document["ladders"]] == [
+        ("gpu", 64), ("node_modelled x PUE", 4),
+    ]  # fmt: skip
+    assert document["energy_at_smallest_cap"]["n_ladders"] == 0
+    assert len({ladder["group"] for ladder in document["ladders"]}) == 1
+    left_out = [only(summary["ladders_left_out"]) for summary in document["summaries"]]
+    assert left_out == ["a/ladder-64", "b/ladder-4"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"argv": ("vllm", "--x", "--max-num-seqs", "8")},
+        {"argv": ("vllm", "--x", "-tp", "2")},
+        {"servers": [server(("gpu-a",)), server(("gpu-b",))]},
+    ],
+    ids=["arguments", "tensor parallel", "replicas"],
+)
+def test_servers_with_other_settings_are_another_group(tmp_path, other):
+    document = compare(steps(tmp_path / "a", {64: 400.0}), steps(tmp_path / "b", {4: 50.0}, **other))
+    assert len({cell["group"] for cell in document["cells"]}) == len(document["ladders"]) == 2
+    assert document["energy_at_smallest_cap"]["n_ladders"] == 0
+
+
+def test_port_and_order_of_arguments_make_no_other_group(tmp_path):
+    one = steps(tmp_path / "a", {64: 400.0}, argv=("vllm", "--port", "1", "--x", "--y=2"))
+    two = steps(tmp_path / "b", {4: 50.0}, argv=("vllm", "--port", "2", "--y", "2", "--x"))
+    ladder = only(compare(one, two)["ladders"])
+    # 0.25 of 1.6 kW and 1.22 times 400 W, over 800 and over 100 tok/s
+    assert ladder["smallest_cap_over_saturation"] == pytest.approx(8, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("rates", "saturation"),
+    [({1: 50.0, 2: 98.0, 4: 190.0}, "unproven"), ({1: 50.0, 2: 98.0, 4: 100.0}, "proven"), ({4: 190.0}, "unknown")],
+)
+def test_a_sweep_s_ladder_is_saturated_where_its_own_steps_show_it(tmp_path, cells, rates, saturation):
+    document = compare(steps(tmp_path / "a", rates), cells(mlenergy_row()))
+    ladder = only([each for each in document["ladders"] if "test/model" in each["group"]])
+    assert ladder["saturation"] == saturation
+
+
+def test_an_open_loop_is_on_no_ladder_and_says_so(tmp_path):
+    run = SyntheticRun((Step("1x", in_flight=512, rate=10.0, arrival="poisson:3"),)).write(tmp_path / "open")
+    document = compare(run, steps(tmp_path / "closed", {64: 400.0}, role="compared"))
+    assert only(document["ladders"])["cell"] == "closed/compared-64"
+    assert only([cell["left_out"] for cell in document["cells"] if cell["left_out"]]).startswith("its load is an open")
