@@ -74,6 +74,24 @@ class LogNormal:
         median = self.median * other.median
         return LogNormal(median / spread, median * spread)
 
+    def plus(self, constant: float) -> LogNormal:
+        """Return the log-normal with the mean and variance of this variable plus a constant.
+
+        Its quantiles are those of the sum only about. Raises ValueError unless that mean is positive.
+
+        >>> both = LogNormal(4.0, 9.0).plus(2.0)
+        >>> round(both.mean - LogNormal(4.0, 9.0).mean, 9), round(both.p5, 2), round(both.p95, 2)
+        (2.0, 5.91, 10.95)
+        """
+        if constant == 0:
+            return self
+        mean = self.mean + constant
+        if mean <= 0:
+            raise ValueError(f"a log-normal needs a positive mean, not {self.mean} + {constant}")
+        sigma2 = math.log1p((self.mean / mean) ** 2 * math.expm1(self.sigma**2))
+        median, spread = mean * math.exp(-sigma2 / 2), math.exp(_Z95 * math.sqrt(sigma2))
+        return LogNormal(median / spread, median * spread)
+
     def quantile(self, q: npt.ArrayLike) -> FloatArray:
         """Return the quantiles at the probabilities ``q``, in the shape of ``q``."""
         return np.asarray(self.median * np.exp(self.sigma * ndtri(np.asarray(q, dtype=np.float64))))

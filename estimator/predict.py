@@ -23,10 +23,17 @@ from estimator.throughput.tps import TpsModel
 
 FloatArray = npt.NDArray[np.float64]
 
+_LEAST_SHARE = 1e-3
+"""Of mean node power: a negative constant can outweigh the lowest draws, and energy is never negative."""
+
 
 @dataclass(frozen=True)
 class PredictionInputs:
-    """What a prediction is made from; ``pue`` is a distribution, or one measured value taken as exact."""
+    """What a prediction is made from; ``pue`` is a distribution, or one measured value taken as exact.
+
+    ``constant_power_kw`` is power that does not follow the load, such as that of idle GPUs: it is added to
+    ``node_power_kw``, or taken off where it is negative.
+    """
 
     node_power_kw: LogNormal
     pue: LogNormal | float
@@ -34,6 +41,7 @@ class PredictionInputs:
     tps: TpsModel
     seed: int
     n_samples: int = 100_000
+    constant_power_kw: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class MeanPrediction:
     """Mean PUE, mean node power, mean output length and the workload's mixed TPS."""
     per_query: QueryQuantiles
     node_power_kw: LogNormal
+    """Without ``constant_power_kw``."""
+    constant_power_kw: float
     pue: LogNormal
     mean_input_tok: float
     median_output_tok: float
@@ -82,13 +92,14 @@ def predict_mean(inputs: PredictionInputs) -> MeanPrediction:
     """Return the predicted distribution of the mean Wh/query over the workload's lengths.
 
     The quantiles of the mean come from ``n_samples`` draws of node power, PUE and one error of TPS common to
-    all lengths, Student-t with the fit's degrees of freedom. Deterministic in ``seed``.
+    all lengths, Student-t with the fit's degrees of freedom. Deterministic in ``seed``. Raises ValueError where mean
+    node power is not positive.
     """
     pue = LogNormal.constant(inputs.pue) if isinstance(inputs.pue, (int, float)) else inputs.pue
     tps_sd_log = inputs.tps.mixed_sd_log(inputs.lengths)
     reference = Eq1Terms(
         pue=pue.mean,
-        node_power_kw=inputs.node_power_kw.mean,
+        node_power_kw=inputs.node_power_kw.mean + inputs.constant_power_kw,
         output_tok=inputs.lengths.mean_output_tok,
         tps_tok_per_s=inputs.tps.mixed_tps_tok_per_s(inputs.lengths),
     )
@@ -105,6 +116,7 @@ def predict_mean(inputs: PredictionInputs) -> MeanPrediction:
         reference=reference,
         per_query=_per_query(inputs, pue),
         node_power_kw=inputs.node_power_kw,
+        constant_power_kw=inputs.constant_power_kw,
         pue=pue,
         mean_input_tok=inputs.lengths.mean_input_tok,
         median_output_tok=inputs.lengths.median_output_tok,
@@ -125,18 +137,19 @@ def _sample_mean_wh(
     if not math.isnan(tps_sd_log):
         # Few degrees of freedom make tails that overflow; the clip lies far outside P5 to P95.
         tps_factor = np.exp(np.clip(tps_sd_log * rng.standard_t(inputs.tps.dof, n), -100, 100))
+    sampled_pue = pue.sample(rng, n)
+    node_power_kw = inputs.node_power_kw.sample(rng, n) + inputs.constant_power_kw
     return energy_per_query_wh(
-        pue=pue.sample(rng, n),
-        node_power_kw=inputs.node_power_kw.sample(rng, n),
+        pue=sampled_pue,
+        node_power_kw=np.maximum(node_power_kw, _LEAST_SHARE * reference.node_power_kw),
         output_tok=reference.output_tok,
         tps_tok_per_s=reference.tps_tok_per_s * np.asarray(tps_factor),
     )
 
 
 def _per_query(inputs: PredictionInputs, pue: LogNormal) -> QueryQuantiles:
-    energies = query_energies(
-        lengths=inputs.lengths, tps=inputs.tps, node_power=IndependentPower(inputs.node_power_kw), pue=pue
-    )
+    power = IndependentPower(inputs.node_power_kw.plus(inputs.constant_power_kw))
+    energies = query_energies(lengths=inputs.lengths, tps=inputs.tps, node_power=power, pue=pue)
     drawn = sample(energies, inputs.n_samples, seed=inputs.seed, stream=1)
     p5_wh, p25_wh, p50_wh, p75_wh, p95_wh = (drawn.quantile_wh(q) for q in (0.05, 0.25, 0.50, 0.75, 0.95))
     return QueryQuantiles(p5_wh, p25_wh, p50_wh, p75_wh, p95_wh, energies.mean_wh)

@@ -103,11 +103,16 @@ def make_prediction(plan: Plan, source: TpsSource, lengths: Mapping[str, LengthD
     if source.model is None or plan.profile is None:
         return StoredPrediction(created_wall_s=time.time(), tps_source=source.text, label=source.label)
     preset = get_preset(PRESET)
-    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share, plan.config.allocation))
+    node_power_kw = preset.power_share().scaled(plan.profile.p_max_share_kw(plan.node_share))
+    idle_kw = plan.profile.allocated_idle_w(plan.node_share, plan.config.allocation) / 1000
+    if node_power_kw.mean + idle_kw <= 0:
+        text = f"no prediction: P_max of the node profile {plan.profile.name} leaves no power above its idle power"
+        return StoredPrediction(created_wall_s=time.time(), tps_source=text, label=source.label)
     cells = {
         name: predict_mean(
             PredictionInputs(
                 node_power_kw=node_power_kw,
+                constant_power_kw=idle_kw,
                 pue=preset.pue(),
                 lengths=lengths[name],
                 tps=source.model,

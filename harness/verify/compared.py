@@ -36,10 +36,14 @@ def prediction_by_hand(evidence: Evidence) -> list[Check]:
             **{key: terms[key] for key in ("pue", "node_power_kw", "output_tok", "tps_tok_per_s")}
         )
         checks += same(f"{name}: predicted Wh/query", stored["mean_wh"], by_hand, EXACT_REL, 0)
-        for key in ("pue", "node_power_kw"):
+        constants = {"pue": 0.0, "node_power_kw": stored.get("constant_power_kw", 0.0)}
+        for key, constant in constants.items():
             if key in stored:
-                mean = rederive.log_normal_mean(stored[key]["p5"], stored[key]["p95"])
+                mean = rederive.log_normal_mean(stored[key]["p5"], stored[key]["p95"]) + constant
                 checks += same(f"{name}: mean {key}", terms[key], mean)
+        if "constant_power_kw" in stored:
+            idle_kw = rederive.allocated_idle_kw(evidence.manifest)
+            checks += same(f"{name}: allocated idle power", stored["constant_power_kw"], idle_kw)
     return checks
 
 

@@ -168,7 +168,13 @@ def modelled_watts(manifest: Mapping[str, Any], gpu_w: float | None) -> float | 
     if gpu_w is None or node is None:
         return None
     offset_w = 1000 * manifest["node_share"] * node["offset_kw"]
-    return float(offset_w + node["slope"] * gpu_w + _idle_weight(manifest) * 1000 * node["p_idle_kw"])
+    return float(offset_w + node["slope"] * gpu_w + 1000 * allocated_idle_kw(manifest))
+
+
+def allocated_idle_kw(manifest: Mapping[str, Any]) -> float:
+    """Return what the allocation adds of the node's idle power, 0 without a node profile."""
+    node = manifest.get("node_profile")
+    return 0.0 if node is None else float(_idle_weight(manifest) * node["p_idle_kw"])
 
 
 def metered_watts(manifest: Mapping[str, Any], meter_w: float | None) -> float | None:

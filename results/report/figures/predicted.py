@@ -74,6 +74,7 @@ def mean_density(stored: StoredPrediction, cell: str, ln_wh: FloatArray) -> Floa
         return None
     reference = inputs["reference"]
     power, pue = (LogNormal(inputs[name]["p5"], inputs[name]["p95"]) for name in ("node_power_kw", "pue"))
+    power = power.plus(inputs.get("constant_power_kw", 0.0))
     centre = log(power.median * pue.median * reference["output_tok"] / reference["tps_tok_per_s"] / 3.6)
     sigma, tps_sd_log, dof = np.hypot(power.sigma, pue.sigma), inputs["tps_sd_log"], (stored.tps_model or {}).get("dof")
     shifts = np.zeros(1)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from estimator.distributions import LogNormal
 
@@ -47,3 +48,17 @@ def test_scaling_scales_both_percentiles():
 def test_percentiles_that_are_not_finite_positive_and_ordered_are_refused(p5, p95):
     with pytest.raises(ValueError, match="p5"):
         LogNormal(p5, p95)
+
+
+@pytest.mark.parametrize("constant", [-3.0, 0.0, 2.5])
+def test_a_sum_with_a_constant_keeps_mean_and_variance(constant):
+    one = LogNormal(4.0, 9.0)
+    made = one.plus(constant)
+    expected = stats.lognorm(one.sigma, scale=one.median)
+    found = stats.lognorm(made.sigma, scale=made.median)
+    assert (found.mean(), found.var()) == pytest.approx((expected.mean() + constant, expected.var()))
+
+
+def test_a_sum_that_is_not_positive_on_average_is_no_log_normal():
+    with pytest.raises(ValueError, match="positive mean"):
+        LogNormal(4.0, 9.0).plus(-7.0)

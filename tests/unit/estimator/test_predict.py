@@ -110,6 +110,22 @@ def test_inside_the_fitted_range_there_is_nothing_to_note():
     assert predict_mean(replace(INPUTS, lengths=fixed_lengths(500, 300))).notes == ()
 
 
+@pytest.mark.parametrize("constant_kw", [9.9, -2.55, -6.0])
+def test_constant_power_is_added_to_the_share_of_the_maximum_and_never_scaled_by_it(constant_kw):
+    """With PUE and TPS exact, quantiles of the mean are those of power; 0.4 of 11.3 kW less 6 kW would be negative."""
+    exact = {"tps": with_error(10, 0.0), "pue": 1.2, "constant_power_kw": constant_kw}
+    prediction = predict_mean(replace(INPUTS, **exact))
+    wh_per_kw = 1.2 / 3.6 * prediction.reference.output_tok / prediction.reference.tps_tok_per_s
+    sigma = math.log(0.9 / 0.4) / (2 * 1.6448536)
+    mean_kw = 0.6 * 11.3 * math.exp(sigma**2 / 2) + constant_kw
+    assert prediction.reference.node_power_kw == pytest.approx(mean_kw, rel=1e-6)
+    assert prediction.mean_wh == pytest.approx(wh_per_kw * mean_kw, rel=1e-6)
+    expected = [max(0.001 * mean_kw, share * 11.3 + constant_kw) * wh_per_kw for share in (0.4, 0.6, 0.9)]
+    assert [prediction.p5_wh, prediction.p50_wh, prediction.p95_wh] == pytest.approx(expected, rel=0.02)
+    queries = predict_mean(replace(INPUTS, constant_power_kw=constant_kw)).per_query
+    assert queries.mean_wh == pytest.approx(prediction.mean_wh * INPUTS.pue.mean / 1.2, rel=0.015)
+
+
 def test_a_prediction_depends_on_its_seed_alone():
     assert predict_mean(INPUTS) == predict_mean(INPUTS)
     assert predict_mean(INPUTS).p50_wh != predict_mean(replace(INPUTS, seed=5)).p50_wh

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,30 @@ def test_the_prediction_is_equation_1_of_the_assumed_node_and_the_given_throughp
             "output_tok": output_tok, "tps_tok_per_s": pytest.approx(1_000),
         }  # fmt: skip
         assert cell["p5_wh"] < cell["mean_wh"] < cell["p95_wh"]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "idle_kw"), [("share", 0.0), ("whole", 7 / 8 * 2.55), ("marginal", -1 / 8 * 2.55)]
+)
+def test_idle_power_that_an_allocation_adds_is_not_a_part_of_what_the_load_scales(allocation, idle_kw):
+    """One of 8 GPUs: 0.4 to 0.9 of an eighth of 11.3 kW, and the idle power as the allocation has it."""
+    plan = plan_of(gpus(1), profile="hgx-h100", allocation=allocation)
+    cell = make_prediction(plan, TpsSource(constant_tps(), "a file"), LENGTHS).cells["1x"]
+    node_kw = 11.3 / 8 * log_normal_mean(0.4, 0.9) + idle_kw
+    assert cell["reference"]["node_power_kw"] == pytest.approx(node_kw, rel=1e-6)
+    assert cell["node_power_kw"] == {"p5": pytest.approx(0.4 * 11.3 / 8), "p95": pytest.approx(0.9 * 11.3 / 8)}
+    assert cell["constant_power_kw"] == pytest.approx(idle_kw)
+    assert cell["p50_wh"] / cell["mean_wh"] == pytest.approx(
+        (0.6 * 11.3 / 8 + idle_kw) / node_kw * math.sqrt(1.05 * 1.40) / log_normal_mean(1.05, 1.40), rel=0.01
+    )
+
+
+def test_a_node_that_idles_above_its_predicted_power_has_no_prediction_of_what_is_above_idle():
+    plan = plan_of(allocation="marginal")
+    idle = plan.profile.model_copy(update={"p_idle_kw": plan.profile.p_max_kw})
+    made = make_prediction(replace(plan, profile=idle), TpsSource(constant_tps(), "a file"), LENGTHS)
+    assert made.cells == {}
+    assert made.tps_source.startswith("no prediction: P_max of the node profile simulated-node leaves no power above")
 
 
 def test_the_quantiles_of_the_mean_are_those_of_power_and_pue():

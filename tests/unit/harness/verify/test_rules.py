@@ -1,6 +1,7 @@
 """A run made by hand passes every rule; each way of tampering with it fails exactly the rules that it breaks."""
 
 import json
+import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -246,6 +247,24 @@ def scale_predicted_mean(prediction):
 def scale_prediction_with_its_inputs(prediction):
     prediction["cells"]["1x"]["mean_wh"] *= 1.1
     prediction["cells"]["1x"]["reference"]["node_power_kw"] *= 1.1
+
+
+def idle_beside_the_load(prediction):
+    """A quarter of a node by ``whole``: three quarters of its idle 2.7 kW stand beside 0.4 to 0.9 of 2 kW."""
+    cell = prediction["cells"]["1x"]
+    cell |= {"node_power_kw": {"p5": 0.8, "p95": 1.8}, "constant_power_kw": 2.025}
+    sigma = math.log(1.8 / 0.8) / (2 * 1.6448536269514722)
+    power_kw = 1.2 * math.exp(sigma**2 / 2) + 2.025
+    cell["mean_wh"] *= power_kw / cell["reference"]["node_power_kw"]
+    cell["reference"] = cell["reference"] | {"node_power_kw": power_kw}
+
+
+@pytest.mark.parametrize(("allocation", "fails"), [("whole", set()), ("marginal", {"prediction"})])
+def test_idle_power_in_a_prediction_is_that_of_the_allocation(tmp_path, allocation, fails):
+    run = SyntheticRun()
+    run.manifest["allocation"] = allocation
+    idle_beside_the_load(run.prediction)
+    assert failed(write(run, tmp_path / "run")) == fails
 
 
 @pytest.mark.parametrize(
