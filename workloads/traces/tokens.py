@@ -60,8 +60,9 @@ class TokenizerCounter:
         self.how = f"counted with the tokenizer {path}; no chat template"
 
     def count(self, texts: Sequence[str], *, prompt: bool) -> IntArray:
-        """Return the counts."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=prompt)
+        """Return the counts; half of a surrogate pair, which is no character, counts as a question mark."""
+        sound = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(sound, add_special_tokens=prompt)
         empty = np.array([not text for text in texts], dtype=np.bool_)
         counts = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
         return np.where(empty, 0, counts)

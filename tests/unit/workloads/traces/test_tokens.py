@@ -28,6 +28,16 @@ def test_a_tokenizer_counts_a_prompt_with_its_first_token_and_an_answer_without(
     assert str(tokenizer) in counter.how
 
 
+def test_half_a_surrogate_pair_is_counted_as_one_unknown_character(tokenizer):
+    """JSON may hold one, where a text was cut in the middle of an emoji; UTF-8 cannot."""
+    texts = ["a \ud83d b", "a ? b"]
+    assert TokenizerCounter(tokenizer).count(texts, prompt=False).tolist() == [3, 3]
+    trace = tokenizer / "c.json"
+    trace.write_text('[{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b \\ud83d"}]}]')
+    lengths = load_workload(f"sharegpt:{trace}@{tokenizer}").lengths()
+    assert lengths.output_tok.tolist() == [2]
+
+
 def test_without_a_tokenizer_four_bytes_are_a_token():
     assert ApproximateCounter().count(["a" * 400, "é" * 4, "x"], prompt=True).tolist() == [100, 2, 1]
 
