@@ -17,6 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 
 _TAIL = 1e-9
 """Probability left beyond the longest output length of a discretised exponential."""
+_EVERY_TOK = 2**18
+_BINS_AN_OCTAVE = 1024
+"""Lengths above ``_EVERY_TOK`` share bins this fine, so that memory does not grow with the length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +94,27 @@ class LengthDistribution:
 def exponential_lengths(median_output_tok: float, input_tok: int) -> LengthDistribution:
     """Exponential output lengths at a fixed input length, rounded, at least 1 (paper, section 2).
 
-    The probability of ``k`` is that of the interval ``(k - 1/2, k + 1/2]``; 1 also takes everything below.
+    The probability of ``k`` is that of the interval ``(k - 1/2, k + 1/2]``; 1 also takes everything below. Above
+    262,144 tokens, lengths within 0.07% of each other share the one in their middle.
     """
     if median_output_tok <= 0:
         raise ValueError(f"median_output_tok must be positive, not {median_output_tok}")
     mean_tok = median_output_tok / np.log(2.0)
     longest = max(1, int(np.ceil(-mean_tok * np.log(_TAIL))))
-    inner_edges = np.arange(1, longest) + 0.5
-    survival = np.concatenate(([1.0], np.exp(-inner_edges / mean_tok), [0.0]))
-    output_tok = np.arange(1, longest + 1, dtype=np.int64)
-    return LengthDistribution(np.full(longest, input_tok, dtype=np.int64), output_tok, -np.diff(survival))
+    last_tok = _last_of_bins(longest)
+    first_tok = np.concatenate(([1], last_tok[:-1] + 1))
+    survival = np.concatenate(([1.0], np.exp(-(last_tok[:-1] + 0.5) / mean_tok), [0.0]))
+    output_tok = (first_tok + last_tok) // 2
+    return LengthDistribution(np.full(output_tok.size, input_tok, dtype=np.int64), output_tok, -np.diff(survival))
+
+
+def _last_of_bins(longest: int) -> IntArray:
+    """Return the last length of each bin: every length, and above ``_EVERY_TOK`` ``_BINS_AN_OCTAVE`` to a doubling."""
+    every = np.arange(1, min(longest, _EVERY_TOK) + 1, dtype=np.int64)
+    if longest <= _EVERY_TOK:
+        return every
+    bins = np.arange(1, _BINS_AN_OCTAVE * np.log2(longest / _EVERY_TOK))
+    return np.concatenate((every, np.rint(_EVERY_TOK * 2 ** (bins / _BINS_AN_OCTAVE)).astype(np.int64), [longest]))
 
 
 def fixed_lengths(input_tok: int, output_tok: int) -> LengthDistribution:

@@ -22,7 +22,7 @@ from harness.load.arrival_names import check_arrival
 from harness.metrics.address import check_address
 from harness.power.meter_names import check_meter
 from harness.server.arguments import refuse_own
-from harness.stress_options import STRESS_OPTIONS
+from harness.stress_options import LARGEST_MULTIPLIER, STRESS_OPTIONS
 
 
 def _field(name: str, **limits: Any) -> Any:
@@ -57,7 +57,7 @@ class StressConfig(BaseModel):
     url: tuple[str, ...] = _field("url")
     workload: str | None = _field("workload")
     prompts: Annotated[str, AfterValidator(_prompts)] = _field("prompts")
-    multiplier: float = _field("multiplier", gt=0)
+    multiplier: float = _field("multiplier", gt=0, le=LARGEST_MULTIPLIER)
     concurrency: Literal["auto"] | int = _field("concurrency")
     budget: float | None = _field("budget", gt=0)
     order: Literal["ab", "abba"] = _field("order")

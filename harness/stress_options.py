@@ -18,6 +18,9 @@ class Option(NamedTuple):
     description: str
 
 
+LARGEST_MULTIPLIER = 1000.0
+"""Beyond it outputs would be of millions of tokens."""
+
 STRESS_OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
         "model": Option(None, "Model to serve: a Hugging Face id, a folder, or 'tiny' (random weights, no download)."),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from harness.errors import ConfigError, StoreError
+from harness.stress_options import LARGEST_MULTIPLIER
 
 MOST_SAMPLES = 10**12
 """About seven hours on two cores; more of them would tell nothing new."""
@@ -16,6 +17,12 @@ def check_samples(samples: float, fewest: int = 1) -> int:
     if not (fewest <= samples <= MOST_SAMPLES and samples == int(samples)):
         raise ConfigError(f"samples = {samples:g}: it must be a whole number from {fewest} to {MOST_SAMPLES:g}")
     return int(samples)
+
+
+def check_multiplier(multiplier: float) -> None:
+    """Raise ConfigError unless a multiplier of output lengths is positive and at most ``LARGEST_MULTIPLIER``."""
+    if not 0 < multiplier <= LARGEST_MULTIPLIER:
+        raise ConfigError(f"multiplier = {multiplier:g}: it must be positive and at most {LARGEST_MULTIPLIER:g}")
 
 
 def check_writable(path: Path, option: str) -> None:

@@ -23,7 +23,7 @@ from estimator.queries.tasks import TaskEnergies
 from estimator.throughput.s1 import load_s1
 from estimator.throughput.tps import TpsModel
 from harness.errors import ConfigError, WorkloadError
-from harness.studies.checks import check_samples
+from harness.studies.checks import check_multiplier, check_samples
 from harness.studies.tasks import find_task, task_energies, task_entry, task_notes
 from workloads.spec import load_workload
 from workloads.tasks import Task
@@ -32,8 +32,6 @@ ESTIMATE_SCHEMA = "inference-energy/estimate/1"
 BASELINE = "baseline"
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.50, "p75": 0.75, "p95": 0.95}
 DEFAULT_SAMPLES = 1_000_000
-LARGEST_MULTIPLIER = 1000.0
-"""Beyond it outputs would be of millions of tokens."""
 
 BOUNDARIES = {"gpu": "gpu", "node": "node", "node-pue": "node x PUE"}
 _NO_PUE = LogNormal.constant(1.0)
@@ -94,10 +92,7 @@ def _check(options: EstimateOptions) -> None:
             fix="use --boundary node or node-pue",
         )
     check_samples(options.samples)
-    if not 0 < options.multiplier <= LARGEST_MULTIPLIER:
-        raise ConfigError(
-            f"multiplier = {options.multiplier:g}: it must be positive and at most {LARGEST_MULTIPLIER:g}"
-        )
+    check_multiplier(options.multiplier)
 
 
 @dataclass(frozen=True)

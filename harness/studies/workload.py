@@ -12,6 +12,7 @@ import numpy as np
 from estimator.presets import Regime, get_preset
 from harness.errors import ConfigError, WorkloadError
 from harness.prediction import PRESET
+from harness.studies.checks import check_multiplier
 from harness.studies.figure_file import write_figure
 from results.figures.style import check_figure_path
 from results.figures.workload import Rate, workload_figure
@@ -91,8 +92,7 @@ def study_workload(
 
 
 def _check(multiplier: float, contexts_tok: Sequence[int], figure: Path | None) -> None:
-    if not 0 < multiplier < np.inf:
-        raise ConfigError(f"multiplier = {multiplier:g}: it must be positive")
+    check_multiplier(multiplier)
     if min(contexts_tok) < 1:
         raise ConfigError(f"context-tok = {min(contexts_tok)}: a context has at least 1 token")
     try:

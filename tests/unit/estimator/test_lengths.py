@@ -21,6 +21,31 @@ def test_an_exponential_has_its_median_and_the_mean_median_over_ln_2(median):
     assert lengths.mean_input_tok == pytest.approx(500)
 
 
+@pytest.mark.parametrize("median", [5_000, 75_000, 300_000, 5e6, 3e10])
+def test_however_long_an_exponential_takes_little_memory_and_keeps_its_moments(median):
+    """Moments of an exponential of mean m: E[L^p] = m^p Gamma(1 + p); a share x is longer than -m ln x."""
+    lengths, mean = exponential_lengths(median, 500), median / math.log(2)
+    assert lengths.weight.size < 300_000
+    assert (np.diff(lengths.output_tok) > 0).all()
+    assert lengths.weight.sum() == pytest.approx(1, rel=1e-9)
+    assert lengths.median_output_tok == pytest.approx(median, rel=1e-3)
+    for power in (0.7, 1.0, 1.3):
+        moment = float(lengths.weight @ lengths.output_tok.astype(float) ** power)
+        assert moment == pytest.approx(mean**power * math.gamma(1 + power), rel=3e-4)
+    for share in (0.5, 0.05, 1e-4):
+        length = -mean * math.log(share)
+        assert lengths.weight[lengths.output_tok > length].sum() == pytest.approx(share, rel=0.01)
+
+
+def test_up_to_262144_tokens_every_length_has_its_own_probability():
+    lengths = exponential_lengths(5e6, 500)
+    mean = 5e6 / math.log(2)
+    at = np.array([2, 1000, 262_144])
+    expected = np.exp(-(at - 0.5) / mean) - np.exp(-(at + 0.5) / mean)
+    assert lengths.output_tok[at - 1].tolist() == at.tolist()
+    assert lengths.weight[at - 1] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(("median", "quartiles"), [(300, (129, 618)), (5000, (2040, 9717))])
 def test_samples_have_the_quartiles_the_paper_states(median, quartiles):
     _, output_tok = exponential_lengths(median, 500).sample(np.random.default_rng(1), 200_000)

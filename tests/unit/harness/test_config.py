@@ -58,6 +58,12 @@ def test_every_problem_is_listed_at_once(file):
     assert all(part in error.value.what for part in ("seed = -1", "pue = 0.5", "multiplier = 0", "'budget'", "'solar'"))
 
 
+@pytest.mark.parametrize("multiplier", [0, 1_000.1, float("inf"), float("nan")])
+def test_a_multiplier_beyond_any_length_is_refused(multiplier):
+    with pytest.raises(ConfigError, match="multiplier"):
+        load_config({"multiplier": multiplier}, None)
+
+
 @pytest.mark.parametrize(
     "launch_option",
     [{"model": "tiny"}, {"tensor_parallel": 2}, {"replicas": 2}, {"server_arg": ("--x",)}, {"keep_server": True}],

@@ -106,6 +106,7 @@ def test_a_person_reads_the_same_numbers_and_gets_a_figure(tmp_path, text):
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
+        (("traditional", "--multiplier", "1e8"), ConfigError, "must be positive and at most 1000"),
         (("tradtional",), ConfigError, "did you mean traditional"),
         (("azure:none.csv",), WorkloadError, "cannot read the trace none.csv"),
         (("traditional", "--multiplier", "0"), ConfigError, "must be positive"),
