@@ -33,7 +33,7 @@ NOTES = (
 def verification_document(folder: Path) -> dict[str, Any]:
     """Check a run, or every run in a folder of runs, made here or elsewhere.
 
-    Raises ``StoreError`` where something cannot be checked at all.
+    Raises ``StoreError`` where nothing can be checked at all; of several runs one that cannot be read has failed.
     """
     if (folder / "manifest.json").is_file():
         return _of_run(read_evidence(folder))
@@ -44,33 +44,51 @@ def verification_document(folder: Path) -> dict[str, Any]:
             why="it holds no manifest.json and no run folders",
             fix="give a run folder, or a folder of them, that harness stress or sweep left",
         )
-    runs = [read_evidence(path) for path in inside]
-    return _of_group(folder, runs)
+    return _of_group(folder, inside)
 
 
 def _of_run(evidence: Evidence) -> dict[str, Any]:
+    run = evidence.result["run"]
+    return _document(evidence.folder, run["id"], run["labels"], apply_rules(evidence))
+
+
+def _unread(folder: Path, error: StoreError) -> dict[str, Any]:
+    return _document(folder, folder.name, (), [Finding("readable", "the run can be read", "fail", str(error))])
+
+
+def _document(folder: Path, name: str, labels: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "run": evidence.result["run"]["id"],
-        "path": str(evidence.folder),
-        "labels": list(evidence.result["run"]["labels"]),
-        **_counted(apply_rules(evidence)),
+        "run": name,
+        "path": str(folder),
+        "labels": list(labels),
+        **_counted(findings),
         "not_rederived": NOT_REDERIVED,
         "notes": list(NOTES),
     }
 
 
-def _of_group(folder: Path, runs: Sequence[Evidence]) -> dict[str, Any]:
-    documents = [_of_run(run) for run in runs]
-    findings: tuple[Finding, ...] = ()
-    if (folder / REPEATS_FILE).is_file():
+def _of_group(folder: Path, inside: Sequence[Path]) -> dict[str, Any]:
+    documents, runs, unread = [], [], []
+    for path in inside:
         try:
-            findings = apply_group_rules(repeats_of(folder, runs))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"cannot read {folder / REPEATS_FILE}", why=f"{type(error).__name__}: {error}") from error
-    own = _counted(findings)
+            runs.append(read_evidence(path))
+            documents.append(_of_run(runs[-1]))
+        except StoreError as error:
+            unread.append(path.name)
+            documents.append(_unread(path, error))
+    own = _counted(_of_repeats(folder, runs, unread) if (folder / REPEATS_FILE).is_file() else ())
     totals = {status: own[status] + sum(run[status] for run in documents) for status in COUNTS}
     return {"schema": GROUP_SCHEMA, "path": str(folder), "runs": documents, **own, **totals}
+
+
+def _of_repeats(folder: Path, runs: Sequence[Evidence], unread: Sequence[str]) -> Sequence[Finding]:
+    if unread:
+        return [Finding("readable", "every repeat can be read", "fail", f"{', '.join(unread)} cannot be read")]
+    try:
+        return apply_group_rules(repeats_of(folder, runs))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"cannot read {folder / REPEATS_FILE}", why=f"{type(error).__name__}: {error}") from error
 
 
 def _counted(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _cells(result: Json, events: list[dict[str, Any]], tables: Mapping[str, pd.D
     starts = [number for number, event in enumerate(events) if event["event"] == "cell_start"]
     visited: Counter[str] = Counter()
     blind = any(event["event"] == "no_token_counter" for event in events)
-    for start, following in zip(starts, [*starts[1:], len(events)], strict=True):
+    for start, following in pairwise([*starts, len(events)]):
         name = str(events[start]["definition"]["name"])
         later = {event["event"]: event for event in events[start + 1 : following]}
         yield _cell(reported.get((name, visited[name]), {}), events[start], start, later, tables, blind=blind)

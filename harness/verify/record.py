@@ -137,8 +137,8 @@ def simulated_said(evidence: Evidence) -> list[Check]:
             for cell in evidence.cells
             if cell.reported
         ]
-    for name in ("summary.txt", "cells.csv"):
+    for name in ("summary.txt", *(["cells.csv"] if evidence.cells else [])):
         path = evidence.folder / name
         if path.is_file():
-            checks.append(Check(SIMULATED in path.read_text(), f"{name} says simulated"))
+            checks.append(Check(SIMULATED in path.read_text(encoding="utf-8"), f"{name} says simulated"))
     return checks

@@ -40,6 +40,18 @@ def pair(folder: Path, *, hostile: bool = False, simulated: bool = False, rate: 
     return run.write(folder)
 
 
+def cell_less(folder: Path, *, sweep: bool = False) -> Path:
+    """Write a run of simulated power that failed after its idle, before any load and any prediction."""
+    run = SyntheticRun()
+    run.manifest |= {"status": "failed", "failure": "the server died", "labels": ["simulated power: all of it"]}
+    run.manifest["power"] |= {"name": "simulated"}
+    run.manifest["config"] = {"grid": []} if sweep else {}
+    run.prediction, run.server, run.requests = None, [], []
+    run.power = [row | {"source": "simulated"} for row in run.power if row["t_mono_s"] < 95]
+    run.events = [event | {"t_wall_s": 1.7e9 + event["t_mono_s"]} for event in run.events[:2]]
+    return run.write(folder)
+
+
 def _grid_cell(start_s: float, input_tok: int, output_tok: int) -> SweptCell:
     rate = 400.0 * (100 / output_tok) ** 0.1 * (50 / input_tok) ** 0.2 * (1.01 if output_tok == 100 else 0.99)
     return SweptCell(

@@ -16,6 +16,7 @@ from harness.verify import swept
 from harness.verify.evidence import read_evidence
 from harness.verify.repeated import apply_group_rules, repeats_of
 from results.store import RunWriter
+from tests.unit.harness import report_runs
 from tests.unit.harness.synthetic_run import MULTIPLIED, PLAIN, Cell, SyntheticRun
 
 
@@ -150,6 +151,36 @@ def test_a_folder_of_runs_without_a_document_of_repeats_has_their_rules_alone(gr
     assert answer.exit_code == 0
     assert f"3 runs in {group}" in answer.output.replace("\n", "")
     assert "repeats_runs" not in answer.output
+
+
+def test_a_run_that_ended_before_its_first_load_is_verified_like_any_other(tmp_path):
+    folder = report_runs.cell_less(tmp_path / "run")
+    writer = RunWriter.reopened(folder)
+    write_result_files(writer)
+    writer.seal()
+    document = verification_document(folder)
+    found = {rule["id"]: rule["status"] for rule in document["rules"]}
+    assert document["failed"] == 0, [rule for rule in document["rules"] if rule["status"] == "fail"]
+    assert (found["hashes"], found["simulated"], found["idle"]) == ("pass", "pass", "pass")
+
+
+def test_a_run_that_cannot_be_read_fails_and_the_others_of_its_folder_are_verified(group, tmp_path):
+    for path in sorted(group.rglob("*")):
+        target = tmp_path / path.relative_to(group)
+        target.mkdir(exist_ok=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+    (tmp_path / "repeat-2" / "result.json").unlink()
+    answer = CliRunner().invoke(app, ["verify", str(tmp_path), "--json"])
+    document = json.loads(answer.stdout)
+    first, second, third = document["runs"]
+    assert answer.exit_code == 8
+    assert (first["failed"], third["failed"], document["failed"]) == (0, 0, 2)
+    (unread,) = second["rules"]
+    assert (second["path"], second["failed"], unread["status"]) == (str(tmp_path / "repeat-2"), 1, "fail")
+    assert "result.json" in unread["detail"]
+    (together,) = document["rules"]
+    assert (together["status"], together["detail"]) == ("fail", "repeat-2 cannot be read")
+    printed = CliRunner().invoke(app, ["verify", str(tmp_path)]).output.replace("\n", "")
+    assert f"FAIL readable: cannot verify the run {tmp_path / 'repeat-2'}" in printed
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
