@@ -27,7 +27,7 @@ from harness.verify.evidence import Evidence
 NO_TASKS = "no cell replays tasks"
 NO_WINDOW = "no cell has a window with such figures"
 NO_PREDICTION = "the run has no prediction"
-NO_HASHES = "the run has no hashes.json"
+NO_HASHES = "the run has not ended, and has no hashes.json yet"
 NO_DEVICES = "the run does not report its devices"
 NO_JOULES = "no cell has an energy per token"
 NO_SWEEP = "the run is no sweep"

@@ -132,6 +132,8 @@ def _verdict(cell: CellResult) -> str:
 
 def _of_sweep(view: RunView) -> tuple[Sentence, ...]:
     usable = [cell for cell in view.result.cells if cell.tps_tok_per_s and cell.verdict != "invalid"]
+    if not view.cells:
+        return (Sentence(f"{'Sweep' if view.sweep else 'Run'}:", "no cell was measured."),)
     if not usable:
         return (Sentence("Sweep:", f"{len(view.result.cells)} cells, none of which can be used."),)
     best = max(usable, key=lambda cell: cell.tps_tok_per_s or 0.0)

@@ -124,9 +124,14 @@ class RunView:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of the cells that the headline speaks of."""
+        """The worst verdict of the cells that the headline speaks of.
+
+        A run without any is invalid, and one that did not reach its end is suspect at best.
+        """
         verdicts = {cell.verdict for cell in self.compared or self.result.cells}
-        return "invalid" if "invalid" in verdicts else "suspect" if "suspect" in verdicts else "valid"
+        if not verdicts or "invalid" in verdicts:
+            return "invalid"
+        return "suspect" if "suspect" in verdicts or self.result.run.status != "complete" else "valid"
 
 
 @dataclass(frozen=True)

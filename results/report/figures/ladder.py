@@ -26,6 +26,8 @@ def ladder_figure(view: RunView) -> Drawing | LeftOut:
         return _of_sweep(view, sorted(cells, key=lambda cell: cell.concurrency))
     if view.rungs:
         return _of_search(view)
+    if not view.cells:
+        return LeftOut(TITLE, "no cell was measured")
     return LeftOut(TITLE, "concurrency was given, and one concurrency makes no ladder: harness sweep measures one")
 
 

@@ -43,7 +43,7 @@ def predicted_figure(view: RunView) -> Drawing | LeftOut:
 
 def _why_none(view: RunView) -> str:
     if not view.compared:
-        return "a sweep compares no cell with a prediction"
+        return "a sweep compares no cell with a prediction" if view.sweep else "the run has no compared cell"
     if not any(cell.wh_per_query for cell in view.compared):
         return "no compared cell has a measured energy per query"
     return view.result.run.prediction

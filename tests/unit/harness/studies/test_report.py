@@ -17,10 +17,13 @@ from harness.errors import ConfigError, StoreError
 from harness.studies.report import write_report
 from harness.studies.report_view import run_view
 from results.report import page
+from results.report.figures.ladder import ladder_figure
+from results.report.figures.predicted import predicted_figure
 from results.report.figures.throughput import throughput_figure
 from results.report.figures.timeline import timeline_figure
+from results.report.view import LeftOut
 from tests.unit.harness import report_runs
-from tests.unit.harness.synthetic_run import GENERATING_S, IDLE_W, LOADED_W, OFFSET_KW, PUE, SLOPE, SyntheticRun
+from tests.unit.harness.synthetic_run import GENERATING_S, IDLE_W, LOADED_W, OFFSET_KW, PLAIN, PUE, SLOPE, SyntheticRun
 from tests.unit.harness.test_metered_run import METER_W, meter, rows
 
 HEADINGS = ("h1", "h2", "h3", "h4")
@@ -154,6 +157,26 @@ def test_a_missing_figure_says_why(made):
     words = page_of(made, "sweep").words
     for title, reason in run["left_out"].items():
         assert f"{title}: {reason}." in words
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_run_without_a_cell_has_no_answer_and_is_not_valid(text_alone, tmp_path, sweep):
+    failed, good = report_runs.cell_less(tmp_path / "failed", sweep=sweep), report_runs.pair(tmp_path / "good")
+    document = write_report([failed, good], tmp_path / "r.html")
+    assert [run["verdict"] for run in document["runs"]] == ["invalid", "suspect"]
+    words = Outline((tmp_path / "r.html").read_text()).words
+    assert f"{'Sweep' if sweep else 'Run'}: no cell was measured." in words
+    assert f"A {'sweep' if sweep else 'no compared cell'} ✗ invalid" in words
+    why = "a sweep compares no cell with a prediction" if sweep else "the run has no compared cell"
+    assert predicted_figure(run_view(failed)) == LeftOut("Measured beside the predicted mean", why)
+    assert ladder_figure(run_view(failed)) == LeftOut("Concurrency ladder", "no cell was measured")
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("complete", "valid"), ("partial", "suspect"), ("failed", "suspect")])
+def test_a_run_that_did_not_reach_its_end_is_not_valid(tmp_path, status, verdict):
+    run = SyntheticRun(cells=(PLAIN,))
+    run.manifest["status"] = status
+    assert run_view(run.write(tmp_path / "run")).verdict == verdict
 
 
 def test_a_sweeps_ladder_is_not_called_the_papers(made):

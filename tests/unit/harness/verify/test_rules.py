@@ -123,10 +123,18 @@ def test_a_file_drawn_beside_the_tables_later_changes_nothing(copied):
     assert failed(copied) == set()
 
 
-def test_a_run_without_hashes_is_not_judged_by_them(copied):
+def test_a_run_that_has_ended_fails_without_its_hashes(copied):
     (copied / HASHES_FILE).unlink()
-    assert statuses(copied)["hashes"] == "not_applicable"
-    assert failed(copied) == set()
+    assert failed(copied) == {"hashes"}
+
+
+def test_a_run_that_was_killed_is_not_judged_by_hashes(tmp_path):
+    run = SyntheticRun()
+    run.manifest["status"] = "running"
+    folder = write(run, tmp_path / "run")
+    (folder / HASHES_FILE).unlink()
+    assert statuses(folder)["hashes"] == "not_applicable"
+    assert failed(folder) == set()
 
 
 def add_tokens(rows):
