@@ -1,5 +1,7 @@
 """Errors a user can act on: each says what happened, why, and what to do next, and has its own exit code."""
 
+import errno
+
 
 class HarnessError(Exception):
     """Base of every error the command line turns into one message and an exit code."""
@@ -40,6 +42,15 @@ class StoreError(HarnessError):
     """A run folder cannot be written, or is not a run this version can read."""
 
     exit_code = 6
+
+
+_WRITE_FIXES = {errno.ENOSPC: "free disk space and run again", errno.EDQUOT: "free disk space and run again"}
+
+
+def not_written(what: str, error: OSError) -> StoreError:
+    """Return the error that ``what`` cannot be written, with the system's reason and what helps against it."""
+    fix = _WRITE_FIXES.get(error.errno or 0, "make it writable and run again")
+    return StoreError(f"cannot write to {what}", why=error.strerror or str(error), fix=fix)
 
 
 class MeasurementError(HarnessError):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import MeasurementError, StoreError
+from harness.errors import MeasurementError, not_written
 from harness.live.state import LiveState
 from harness.load.health import TickRow
 from harness.load.request import RequestRow
@@ -147,9 +147,7 @@ class Instruments:
         self.sampler.check()
         self.monitor.check()
         if self._write_error is not None:
-            raise too_many(self._write_error) or StoreError(
-                f"cannot write to {self.run.folder}", why=str(self._write_error), fix="free disk space and run again"
-            )
+            raise too_many(self._write_error) or not_written(str(self.run.folder), self._write_error)
 
     def _flush_steadily(self) -> None:
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -15,7 +15,7 @@ from harness.analysis.devices import BEFORE_LAUNCH
 from harness.analysis.run import analyse_run
 from harness.cell import Bench
 from harness.console.run import result_text
-from harness.errors import HarnessError
+from harness.errors import HarnessError, not_written
 from harness.idle import measure_bare_idle
 from harness.instruments import Instruments
 from harness.live.state import LiveState
@@ -33,7 +33,7 @@ from harness.server.monitor import scrape
 from harness.serving import Servers, serving
 from results.export import cells_csv
 from results.schema import Manifest, RunResult, Status
-from results.store import RunWriter
+from results.store import RunReader, RunWriteError, RunWriter
 from workloads.prompts import RANDOM, PromptText, TextPrompts
 from workloads.replayed_tasks import TaskReplay
 from workloads.spec import Workload
@@ -57,6 +57,8 @@ IDS_NOT_RETURNED = (
 )
 Describe = Callable[[PowerSource, str | None, tuple[str, ...]], Manifest]
 """From a power source, its driver and warnings to the manifest of the run about to start."""
+Conclude = Callable[[RunWriter], object]
+"""Writes what a run says once it has ended, before it is sealed."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +83,27 @@ async def run_job(
     measure: Callable[[Job], Awaitable[None]],
     say: Say,
     live: LiveState | None = None,
+    conclude: Conclude | None = None,
 ) -> RunResult:
     """Do ``measure`` with servers and instruments, and return what the run folder then says.
 
     Cancelling it gives a partial result, marked so. Errors are stored in the run and raised again, after every
-    server is gone.
+    server is gone; without a power source there is no run. ``conclude`` stands in for ``write_result_files``.
     """
-    make_room(_most_in_flight(plan))
     live = live or LiveState()
-    source, driver, warnings = open_source(plan, live)
+    source, manifest = _begun(plan, run, describe, live)
     say(f"run folder: {run.folder}")
-    manifest = describe(source, driver, warnings)
-    run.write_json("manifest.json", manifest.model_dump(mode="json", by_alias=True))
     live.labels = manifest.labels
     status: Status = "failed"
     failure: str | None = "the harness stopped unexpectedly"
     try:
-        async with _opened(plan, run, manifest, live, source, say) as job:
-            await measure(job)
-            job.bench.instruments.phase("done")
-            if plan.config.metrics_address != "none" and plan.timing.linger_s > 0:
-                say(f"metrics stay up for {plan.timing.linger_s:g} s for a last scrape (--linger)")
-                await asyncio.sleep(plan.timing.linger_s)
+        with _refusing_failed_writes(run):
+            async with _opened(plan, run, manifest, live, source, say) as job:
+                await measure(job)
+                job.bench.instruments.phase("done")
+                if plan.config.metrics_address != "none" and plan.timing.linger_s > 0:
+                    say(f"metrics stay up for {plan.timing.linger_s:g} s for a last scrape (--linger)")
+                    await asyncio.sleep(plan.timing.linger_s)
         status, failure = "complete", None
     except asyncio.CancelledError:
         status, failure = "partial", "interrupted"
@@ -117,7 +118,8 @@ async def run_job(
         raise refusal from error
     finally:
         source.close()
-        _close(run, status, failure)
+        with _refusing_failed_writes(run):
+            _close(run, status, failure, conclude or write_result_files)
     return analyse_run(run.folder)
 
 
@@ -125,6 +127,28 @@ def _most_in_flight(plan: Plan) -> int:
     """Return how many requests of a given concurrency fall to one client process; a search finds its own end."""
     concurrency = plan.config.concurrency
     return share(concurrency, 0, plan.config.clients) if isinstance(concurrency, int) else 0
+
+
+def _begun(plan: Plan, run: RunWriter, describe: Describe, live: LiveState) -> tuple[PowerSource, Manifest]:
+    """Open the power source and store the manifest; where that fails, the folder is left as if nothing had begun."""
+    try:
+        make_room(_most_in_flight(plan))
+        source, driver, warnings = open_source(plan, live)
+        manifest = describe(source, driver, warnings)
+        with _refusing_failed_writes(run):
+            run.write_json("manifest.json", manifest.model_dump(mode="json", by_alias=True))
+    except BaseException:
+        run.abandon()
+        raise
+    return source, manifest
+
+
+@contextmanager
+def _refusing_failed_writes(run: RunWriter) -> Iterator[None]:
+    try:
+        yield
+    except RunWriteError as error:
+        raise too_many(error) or not_written(str(run.folder), error) from error
 
 
 @asynccontextmanager
@@ -213,15 +237,24 @@ async def _store_servers(run: RunWriter, manifest: Manifest, servers: Servers, l
     run.write_json("manifest.json", updated.model_dump(mode="json", by_alias=True))
 
 
-def _close(run: RunWriter, status: Status, failure: str | None) -> None:
-    """Give the run its final status and its readable files."""
-    run.flush()
-    path = run.folder / "manifest.json"
-    manifest = Manifest.model_validate_json(path.read_text())
+def _close(run: RunWriter, status: Status, failure: str | None, conclude: Conclude) -> None:
+    """Give the run its final status and its readable files; each step is tried whatever became of those before."""
+    with ExitStack() as later:
+        later.callback(run.seal)
+        later.callback(conclude, run)
+        try:
+            run.flush()
+        except RunWriteError as error:
+            status, failure = "failed", failure or str(not_written(str(run.folder), error))
+            raise
+        finally:
+            _store_status(run, status, failure)
+
+
+def _store_status(run: RunWriter, status: Status, failure: str | None) -> None:
+    manifest = Manifest.model_validate(RunReader(run.folder).json("manifest.json"))
     closed = manifest.model_copy(update={"status": status, "failure": failure, "ended_wall_s": time.time()})
     run.write_json("manifest.json", closed.model_dump(mode="json", by_alias=True))
-    write_result_files(run)
-    run.seal()
 
 
 def write_result_files(run: RunWriter) -> RunResult:

@@ -20,7 +20,7 @@ from harness.cell_plan import CellPlan, fit_to_context, given_concurrency, measu
 from harness.console.budget import budget_lines
 from harness.errors import ConfigError
 from harness.idle import measure_loaded_idle
-from harness.job import Job, Say, Watch, run_job, unwatched
+from harness.job import Job, Say, Watch, run_job, unwatched, write_result_files
 from harness.live.course import Course
 from harness.live.programme import sweep_steps
 from harness.live.state import LiveState
@@ -92,13 +92,15 @@ async def run_sweep(sweep: Sweep, say: Say, watch: Watch = unwatched) -> dict[st
     """Measure what is not yet finished and return the document of the whole sweep, which is stored too."""
     live = LiveState(course=Course(sweep_steps(sweep.config, sweep.plan)))
     watch(live)
-    try:
-        await run_job(sweep.plan, sweep.run, partial(_describe, sweep), partial(_measure, sweep=sweep), say, live)
-    finally:
-        document = sweep_document(sweep.run.folder)
-        sweep.run.write_json(SWEEP_FILE, document)
-        sweep.run.seal()
+    describe, measure = partial(_describe, sweep), partial(_measure, sweep=sweep)
+    await run_job(sweep.plan, sweep.run, describe, measure, say, live, _write_files)
+    document: dict[str, Any] = RunReader(sweep.run.folder).json(SWEEP_FILE)
     return document
+
+
+def _write_files(run: RunWriter) -> None:
+    write_result_files(run)
+    run.write_json(SWEEP_FILE, sweep_document(run.folder))
 
 
 def _describe(sweep: Sweep, source: PowerSource, driver: str | None, warnings: tuple[str, ...]) -> Manifest:

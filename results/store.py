@@ -6,12 +6,15 @@ appended line by line. A reader needs nothing but this folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,20 @@ class StoredRunError(ValueError):
     """A folder is not a run, or is damaged."""
 
 
+class RunWriteError(OSError):
+    """A run folder cannot be written to, for the reason that the system gave."""
+
+
+@contextmanager
+def _naming_failed_writes() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunWriteError(error.errno, os.strerror(error.errno) if error.errno else str(error)) from error
+
+
 class RunWriter:
-    """Writes one run folder; rows may come from any thread."""
+    """Writes one run folder; rows may come from any thread. What cannot be written raises ``RunWriteError``."""
 
     def __init__(self, folder: Path) -> None:
         """Create ``folder``, which must not exist yet; raises ``OSError`` where that is not possible."""
@@ -52,7 +67,7 @@ class RunWriter:
         events = folder / "events.jsonl"
         if events.is_file():
             log = events.read_bytes()
-            write_whole(events, log[: log.rfind(b"\n") + 1].decode())
+            os.truncate(events, log.rfind(b"\n") + 1)
         writer = cls.__new__(cls)
         writer._open(folder)
         return writer
@@ -76,24 +91,26 @@ class RunWriter:
                     rows = list(self._rows[name])
                 if rows:
                     part = self.folder / name / f"part-{self._parts[name]:05d}.parquet"
-                    unfinished = part.with_suffix(".tmp")
-                    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[name]), unfinished)
-                    unfinished.replace(part)
+                    with _naming_failed_writes(), _replacing(part) as unfinished:
+                        pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[name]), unfinished)
                     self._parts[name] += 1
                     with self._lock:  # only now: a failed write must not lose them
                         del self._rows[name][: len(rows)]
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one event with both clocks."""
-        line = json.dumps(
-            {"t_mono_s": time.monotonic(), "t_wall_s": time.time(), "event": kind, **fields}, allow_nan=False
-        )
-        with (self.folder / "events.jsonl").open("a") as log:
-            log.write(line + "\n")
+        """Append one event with both clocks, whole or not at all."""
+        event = {"t_mono_s": time.monotonic(), "t_wall_s": time.time(), "event": kind, **fields}
+        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        with _naming_failed_writes(), (self.folder / "events.jsonl").open("ab", buffering=0) as log:
+            start = log.tell()
+            if log.write(line) < len(line):
+                log.truncate(start)  # half an event would spoil the next one too
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole: a reader sees the old content or the new, never a half."""
-        return write_whole(self.folder / name, text)
+        with _naming_failed_writes():
+            return write_whole(self.folder / name, text)
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write JSON whole."""
@@ -102,6 +119,13 @@ class RunWriter:
     def seal(self) -> Path:
         """Write the hashes of all files of the run, so that a later change shows."""
         return self.write_json(HASHES_FILE, file_hashes(self.folder))
+
+    def abandon(self) -> None:
+        """Leave things as they were where a run cannot begin: no folder, or that of an earlier run, sealed again."""
+        if (self.folder / "manifest.json").is_file():
+            self.seal()
+        else:
+            shutil.rmtree(self.folder)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -127,15 +151,32 @@ def _next_part(table: Path) -> int:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a file, and its folder if need be, so that a reader sees the old content or the new, never a half."""
+    """Write a file, and its folder if need be, so that a reader sees the old content or the new, never a half.
+
+    A link is followed. What is no file, such as a device or a pipe, is written to and stays what it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("w") as file:
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return path
+    with _replacing(Path(os.path.realpath(path))) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
     return path
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write that then takes the place of ``path``; one that fails half way is removed."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 class RunReader:
@@ -150,7 +191,7 @@ class RunReader:
     def json(self, name: str) -> Any:
         """Return the content of a JSON file; raises ``StoredRunError`` if it is missing or broken."""
         try:
-            return json.loads((self.folder / name).read_text())
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoredRunError(f"cannot read {self.folder / name}: {error}") from error
 
@@ -161,10 +202,10 @@ class RunReader:
     def events(self) -> list[dict[str, Any]]:
         """Return the event log, in order; a last line cut off by a crash is left out."""
         path = self.folder / "events.jsonl"
-        lines = path.read_text().split("\n") if path.is_file() else []
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
         complete_lines = lines[:-1]
         try:
-            return [json.loads(line) for line in complete_lines]
+            return [_event(json.loads(line)) for line in complete_lines]
         except ValueError as error:
             raise StoredRunError(f"cannot read {path}: {error}") from error
 
@@ -177,6 +218,14 @@ class RunReader:
         read = (_read_part(part, TABLES[name], TIME_COLUMNS[name], since_s) for part in parts)
         whole: pd.DataFrame = pa.concat_tables([TABLES[name].empty_table(), *filter(None, read)]).to_pandas()
         return whole
+
+
+def _event(line: Any) -> dict[str, Any]:
+    if not isinstance(line, dict) or not (
+        isinstance(line.get("event"), str) and isinstance(line.get("t_mono_s"), int | float)
+    ):
+        raise ValueError(f"{str(line)[:80]} is no event")
+    return line
 
 
 def _read_part(part: Path, schema: pa.Schema, time_column: str, since_s: float | None) -> pa.Table | None:

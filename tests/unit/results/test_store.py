@@ -1,5 +1,8 @@
+import errno
 import json
 import math
+import os
+import resource
 import threading
 
 import pyarrow as pa
@@ -7,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results import store
-from results.store import RunReader, RunWriter, StoredRunError
+from results.store import HASHES_FILE, RunReader, RunWriter, RunWriteError, StoredRunError, write_whole
 from results.tables import TABLES
 
 
@@ -163,6 +166,68 @@ def test_a_figure_that_is_no_number_is_refused_in_json_and_the_old_file_stays(ru
     assert RunReader(run.folder).json("result.json") == {"watts": 1}
 
 
+def full_disk(path):
+    """Have every write to ``path`` meet a full disk."""
+    path.symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("file", "write"),
+    [
+        ("power/part-00000.parquet.tmp", lambda run: run.flush()),
+        ("events.jsonl", lambda run: run.event("idle_start")),
+        ("result.json.tmp", lambda run: run.write_json("result.json", {})),
+        ("hashes.json.tmp", lambda run: run.seal()),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(run, file, write):
+    run.add("power", [power_row(1.0)])
+    full_disk(run.folder / file)
+    with pytest.raises(RunWriteError) as caught:
+        write(run)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(run.folder.rglob("*.tmp"))
+
+
+def test_an_event_that_fits_the_disk_by_half_is_taken_back(run):
+    run.event("idle_start")
+    whole = (run.folder / "events.jsonl").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        with pytest.raises(RunWriteError, match="No space left"):
+            run.event("idle_end")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (run.folder / "events.jsonl").read_bytes() == whole
+
+
+def test_a_link_is_written_through_and_a_pipe_stays_a_pipe(tmp_path):
+    (tmp_path / "real.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("real.html")
+    write_whole(tmp_path / "link.html", "new")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "real.html").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, "page")
+        assert os.read(reader, 10) == b"page"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder_and_one_that_cannot_go_on_stays_sealed(tmp_path, run):
+    RunWriter(tmp_path / "new").abandon()
+    assert not (tmp_path / "new").exists()
+    run.seal()
+    hashes = RunReader(run.folder).json(HASHES_FILE)
+    RunWriter.reopened(run.folder).abandon()
+    assert RunReader(run.folder).json(HASHES_FILE) == hashes
+
+
 def test_events_come_back_in_order_with_both_clocks(run):
     run.event("cell_start", cell="1x")
     run.event("cell_end")
@@ -184,8 +249,11 @@ def test_a_run_without_events_has_none(run):
     assert RunReader(run.folder).events() == []
 
 
-def test_a_damaged_event_is_refused(run):
-    (run.folder / "events.jsonl").write_text('{"event": broken}\n{"event": "cell_end"}\n')
+@pytest.mark.parametrize(
+    "line", [b'{"event": broken}', b"\xff\xfe", b"7", b'{"t_mono_s": 1.0}', b'{"event": "idle", "t_mono_s": "soon"}']
+)
+def test_a_damaged_event_is_refused(run, line):
+    (run.folder / "events.jsonl").write_bytes(line + b'\n{"event": "cell_end", "t_mono_s": 1.0}\n')
     with pytest.raises(StoredRunError, match=r"events\.jsonl"):
         RunReader(run.folder).events()
 
