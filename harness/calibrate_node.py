@@ -23,6 +23,7 @@ from estimator.power.node_fit import Stretch
 from harness.errors import ConfigError, MeasurementError
 from harness.power.base import PowerRow, PowerSource
 from harness.power.combined import Meter, SideBySide
+from harness.signals import signals_to
 
 COLUMNS = ("t_s", "gpu_w", "node_w", "level")
 GPU_PERIOD_S = 0.2
@@ -52,12 +53,17 @@ class _Readings:
 class Loaded:
     """A level while it is held; ``check`` raises where its load has ended too early."""
 
-    def __init__(self, level: int, process: subprocess.Popen[bytes] | None) -> None:
-        """Watch ``process``, if the level has one."""
-        self.level, self._process = level, process
+    def __init__(self, level: int, process: subprocess.Popen[bytes] | None = None, signals: Sequence[int] = ()) -> None:
+        """Watch ``process``, if the level has one, and the ``signals`` that arrive meanwhile."""
+        self.level, self._process, self._signals = level, process, signals
 
     def check(self) -> None:
-        """Raise ``MeasurementError`` if the load's command has exited."""
+        """Raise ``MeasurementError`` if the load's command has exited, or a signal asks to end."""
+        if self._signals:
+            raise MeasurementError(
+                f"The calibration was ended by {signal.Signals(self._signals[0]).name} at level {self.level}.",
+                why="every level must be held for its whole time", fix="run it again",
+            )  # fmt: skip
         if self._process is not None and self._process.poll() is not None:
             raise MeasurementError(
                 f"The command that loads level {self.level} ended too early.",
@@ -100,31 +106,36 @@ def _loaded(level: int, command: Sequence[str]) -> Iterator[Loaded]:
     if level == 0 or not command:
         if not command:
             _ask_person(level)
-        yield Loaded(level, None)
+        yield Loaded(level)
         return
     argv = [word.replace("{level}", str(level)) for word in command]
-    try:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), start_new_session=True,
-            env={**os.environ, "HARNESS_LEVEL": str(level)},
-        )  # fmt: skip
-    except OSError as error:
-        raise ConfigError(f"{argv[0]} cannot be run.", why=error.strerror or str(error)) from error
-    try:
-        yield Loaded(level, process)
-    finally:
-        _end(process)
+    received: list[int] = []
+    with signals_to(received.append):  # the load leads a session of its own, so nothing else would end it
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), start_new_session=True,
+                env={**os.environ, "HARNESS_LEVEL": str(level)},
+            )  # fmt: skip
+        except OSError as error:
+            raise ConfigError(f"{argv[0]} cannot be run.", why=error.strerror or str(error)) from error
+        try:
+            yield Loaded(level, process, received)
+        finally:
+            _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+    """End a process and after it, or after 10 s, whatever is left of its group."""
+    _signal_group(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _ask_person(level: int) -> None:

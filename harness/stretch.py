@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.signals import ENDING, is_ignored
+from harness.signals import signals_to
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def wait_seconds(seconds: float | None) -> Stretch:
         asked.set()
 
     start_s, start_wall_s = time.monotonic(), time.time()
-    with _signals_to(end):
+    with signals_to(end):
         asked.wait(seconds)
     return Stretch(start_s, time.monotonic(), start_wall_s, None, received[0] if received else None)
 
@@ -66,7 +64,7 @@ def run_command(argv: Sequence[str], *, seconds: float | None, stdout_to_stderr:
         except ProcessLookupError:
             return  # it has just ended by itself
 
-    with _signals_to(pass_on):
+    with signals_to(pass_on):
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -76,16 +74,3 @@ def run_command(argv: Sequence[str], *, seconds: float | None, stdout_to_stderr:
             end_s = time.monotonic()
     exit_code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     return Stretch(start_s, end_s, start_wall_s, exit_code, received[0] if received else None)
-
-
-@contextmanager
-def _signals_to(handle: Callable[[int], None]) -> Iterator[None]:
-    """Give the signals that ask to end to ``handle``; one that was ignored, as under nohup, stays ignored."""
-    before = {number: signal.getsignal(number) for number in ENDING if not is_ignored(number)}
-    for number in before:
-        signal.signal(number, lambda received, _frame: handle(received))
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)

@@ -14,11 +14,12 @@ import pandas as pd
 from estimator.nodes import NodeProfile
 from estimator.power.node_fit import NodeFit, fit_node, fitted_profile
 from harness.calibrate_node import read_record, record_levels, settled_stretches
-from harness.errors import ConfigError, MeasurementError, StoreError
+from harness.errors import ConfigError, MeasurementError, not_written
 from harness.power.base import DeviceIdentity, PowerSource
 from harness.power.meters import open_meter
 from harness.power.nvml import open_nvml
 from harness.power.replay import ReplaySource, load_recording
+from harness.studies.checks import check_writable
 
 SCHEMA = "inference-energy/calibrate-node/1"
 MIN_LOADS = 2
@@ -64,6 +65,7 @@ def calibrate_node(options: CalibrationOptions, say: Callable[[str], None]) -> d
         raise ConfigError("Give either --meter, to measure now, or --from, a record made earlier.")
     if options.out.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"--out {options.out}: a node profile is a .yaml file")
+    _check_out(options)
     record = _stored(options.record) if options.record else _measured(options, say)
     record_path = options.record or options.out.with_suffix(".csv")
     if options.record is None:
@@ -87,6 +89,16 @@ def calibrate_node(options: CalibrationOptions, say: Callable[[str], None]) -> d
     _write(options.out, profile.to_yaml())
     notes = (*record.notes, *_notes(fit, options, profile, record_path))
     return _document(options, record, fit, profile, notes) | {"record": str(record_path), "profile": str(options.out)}
+
+
+def _check_out(options: CalibrationOptions) -> None:
+    """Make the folder of --out, and raise ``StoreError`` unless what is measured can be written into it."""
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(str(options.out.parent), error) from error
+    for path in (options.out, *([] if options.record else [options.out.with_suffix(".csv")])):
+        check_writable(path, "--out")
 
 
 def _stored(path: Path) -> _Record:
@@ -200,9 +212,6 @@ def _document(
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}", why=error.strerror or str(error), fix="choose another --out"
-        ) from error
+        raise not_written(str(path), error) from error

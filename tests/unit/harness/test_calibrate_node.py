@@ -1,5 +1,7 @@
 import os
+import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -10,6 +12,7 @@ from harness import calibrate_node as module
 from harness.calibrate_node import read_record, record_levels, settled_stretches
 from harness.errors import ConfigError, MeasurementError
 from harness.power.base import DeviceIdentity, DeviceSample
+from tests.cli.command import processes_naming
 
 
 class Node:
@@ -136,6 +139,30 @@ def test_a_broken_record_is_refused_with_its_place(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_record(path)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_calibration_and_everything_that_its_load_started(node, ending):
+    gpu, meter, file = node
+    stubborn = f"trap '' TERM HUP; printf 1 > {file}; exec sleep 61.25"
+    over = threading.Event()
+
+    def end_once_loaded():
+        while not (file.exists() and file.read_text()) and not over.wait(0.02):
+            pass
+        os.kill(os.getpid(), ending)
+
+    before = signal.signal(ending, lambda *_: None)  # a signal that comes too late must not end the tests
+    killer = threading.Thread(target=end_once_loaded)
+    killer.start()
+    try:
+        with pytest.raises(MeasurementError, match=f"ended by {ending.name} at level 1"):
+            record_levels(gpu, meter, 1, 3.0, ["sh", "-c", f'sh -c "{stubborn}" & wait'], lambda text: None)
+    finally:
+        over.set()
+        killer.join()
+        signal.signal(ending, before)
+    assert processes_naming("61.25") == []
 
 
 def test_a_load_that_ignores_the_polite_signal_is_ended_all_the_same(node, monkeypatch):

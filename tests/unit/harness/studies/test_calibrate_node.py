@@ -5,7 +5,7 @@ import pytest
 
 from estimator.nodes import load_profile
 from harness.console.calibrate_node import print_calibration
-from harness.errors import ConfigError, MeasurementError
+from harness.errors import ConfigError, MeasurementError, StoreError
 from harness.power.base import DeviceIdentity, DeviceSample
 from harness.studies import calibrate_node as study
 from harness.studies.calibrate_node import CalibrationOptions, calibrate_node
@@ -105,6 +105,16 @@ def test_unknown_gpus_must_be_named(tmp_path, changes):
 def test_a_profile_file_that_would_not_load_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"\.yaml"):
         calibrate_node(options(tmp_path, record=tmp_path / "r.csv", out=tmp_path / "profile.json"), print)
+
+
+@pytest.mark.parametrize("out", ["a-file/mine.yaml", "folder.yaml", "taken.yaml"])
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, out):
+    (tmp_path / "a-file").touch()
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "taken.csv").mkdir()  # where the record would go
+    monkeypatch.setattr(study, "open_meter", lambda text: pytest.fail("the meter was opened"))
+    with pytest.raises(StoreError, match="cannot write"):
+        calibrate_node(options(tmp_path, meter="ipmi", out=tmp_path / out), print)
 
 
 class Node:
