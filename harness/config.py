@@ -47,7 +47,7 @@ def _prompts(text: str) -> str:
 class StressConfig(BaseModel):
     """Everything ``harness stress`` can be told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str | None = _field("model")
     tensor_parallel: int | None = _field("tensor_parallel", ge=1)
@@ -109,10 +109,10 @@ def read_config_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file}", why=error.strerror or str(error)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML", why=str(error)) from error
     if content is None:
         return {}

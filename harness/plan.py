@@ -138,6 +138,7 @@ def make_plan(config: StressConfig, *, pair: bool = True) -> Plan:
 def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     """Return the power source, why it was taken, and the GPUs there are to use."""
     missing = nvml_unavailable_reason()
+    _refuse_unreadable_recordings(config)
     if config.power.startswith("replay:"):
         gpus, named = ((), "") if missing is not None else _gpus(config.gpu)
         return config.power, f"asked for{named}", gpus
@@ -150,6 +151,12 @@ def _power(config: StressConfig) -> tuple[str, str, tuple[DeviceIdentity, ...]]:
     if config.power == "simulated":
         return "simulated", f"asked for{named}", gpus
     return "nvml", f"{'asked for' if config.power == 'nvml' else 'the NVIDIA driver is here'}{named}", gpus
+
+
+def _refuse_unreadable_recordings(config: StressConfig) -> None:
+    for text, boundary in ((config.power, "gpu"), *((meter, "node") for meter in config.node_meter)):
+        if is_replayed(text):
+            load_recording(Path(text.partition(":")[2]), boundary)
 
 
 def _refuse_unreadable_gpus() -> None:

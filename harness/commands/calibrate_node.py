@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, print_json
+from harness.commands.options import JsonFlag, finite, print_json
 
 
 def calibrate_node(
@@ -23,9 +23,11 @@ def calibrate_node(
         Path | None, typer.Option("--from", help="CSV with t_s, gpu_w, node_w, level, instead of measuring.")
     ] = None,
     levels: Annotated[int, typer.Option("--levels", min=1, help="Loads beside idle.")] = 3,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds to measure at each level.")] = 60.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, callback=finite, help="Seconds to measure at each level.")
+    ] = 60.0,
     settle: Annotated[
-        float, typer.Option("--settle", min=0, help="Seconds at the start of each level to leave out.")
+        float, typer.Option("--settle", min=0, callback=finite, help="Seconds at the start of each level to leave out.")
     ] = 20.0,
     gpu_power: Annotated[str, typer.Option("--gpu-power", help="nvml or replay:FILE.")] = "nvml",
     gpu_name: Annotated[str | None, typer.Option("--gpu-name", help="NVML name of the GPUs, if not read now.")] = None,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import finite
+
 
 def exporter(
     url: Annotated[
@@ -31,7 +33,8 @@ def exporter(
         float | None, typer.Option("--pue", min=1, help="Measured PUE to multiply the energy of the node with.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="End after so long. Default: at Ctrl-C or SIGTERM.")
+        float | None,
+        typer.Option("--seconds", min=0.1, callback=finite, help="End after so long. Default: at Ctrl-C or SIGTERM."),
     ] = None,
 ) -> None:
     """Export power and energy of a node for Prometheus while somebody else's traffic runs. No load is sent.

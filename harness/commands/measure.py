@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import JsonFlag, QuietFlag, print_json
+from harness.commands.options import JsonFlag, QuietFlag, finite, print_json
 
 
 def measure(
@@ -16,7 +16,10 @@ def measure(
     seconds: Annotated[
         float | None,
         typer.Option(
-            "--seconds", min=0.1, help="Measure so long; with a command, its first seconds. Default: to its end."
+            "--seconds",
+            min=0.1,
+            callback=finite,
+            help="Measure so long; with a command, its first seconds. Default: to its end.",
         ),
     ] = None,
     power: Annotated[

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
+
+
+def finite(number: float | None) -> float | None:
+    """Return an option's number, or none; raises ``BadParameter`` for one that is not finite."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter("give a finite number")
+    return number
+
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 QuietFlag = Annotated[

@@ -18,7 +18,8 @@ def verify(
 ) -> None:
     """Re-derive every reported figure of a run from its raw files, and check its hashes and rules.
 
-    The exit code is 0 if no rule failed, 8 if any did, and 6 if the folder cannot be read as a run or as several.
+    The exit code is 0 if no rule failed, 8 if any did, and 6 if the folder cannot be read as a run or as several. Of
+    several runs, one that cannot be read has failed.
     """
     from harness.console.verify import print_verification
     from harness.studies.verify import verification_document

@@ -48,6 +48,12 @@ def test_a_replayed_trace_is_the_power_of_the_run_and_labelled_so(trace, tmp_pat
     assert manifest.power.gain_rel_u is None
 
 
+@pytest.mark.parametrize("option", [{"power": "replay:nope.csv"}, {"node_meter": ("replay:nope.csv",)}])
+def test_a_recording_that_cannot_be_read_is_refused_with_the_plan(option):
+    with pytest.raises(ConfigError, match=r"nope\.csv"):
+        plan_with(**option)
+
+
 def test_a_replay_of_simulated_power_stays_simulated(trace, tmp_path):
     trace.write_text(TRACE.format(source="simulated"))
     plan = plan_with(power=f"replay:{trace}")
