@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,7 +26,7 @@ from harness.commands.stress import stress
 from harness.commands.sweep import sweep
 from harness.commands.verify import verify
 from harness.commands.workload import workload
-from harness.errors import HarnessError
+from harness.errors import HarnessError, not_written
 
 app = typer.Typer(
     name="harness",
@@ -55,14 +58,26 @@ app.add_typer(workload, name="workload")
 
 def main() -> None:
     """Run the command line; every error becomes one message on standard error and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last boundary: a bug is kept for its report, not thrown at the user
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _end_full(error)
         print(f"error: {_keep_bug(error)}", file=sys.stderr)
         sys.exit(INTERNAL_ERROR_EXIT)
+
+
+def _end_full(error: OSError) -> NoReturn:
+    """Say that a disk is full. What is left to be printed goes nowhere: it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    full = not_written(str(error.filename or "standard output or a file"), error)
+    print(f"error: {full}", file=sys.stderr)
+    sys.exit(full.exit_code)
 
 
 def _keep_bug(error: Exception) -> HarnessError:

@@ -76,7 +76,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 def _stored(folder: Path) -> tuple[list[Path], int]:
     try:
-        stored = json.loads((folder / REPEATS_FILE).read_text())
+        stored = json.loads((folder / REPEATS_FILE).read_text(encoding="utf-8"))
         return [folder / str(run["folder"]) for run in stored["runs"]], int(stored["repeats_asked"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"cannot read {folder / REPEATS_FILE}", why=str(error)) from error

@@ -68,6 +68,7 @@ def new_sweep(config: SweepConfig, plan: Plan) -> Sweep:
 def resumed_sweep(config: SweepConfig, plan: Plan, folder: Path) -> Sweep:
     """Open the folder of a sweep that was cut short, with the cells it has finished."""
     reader, manifest = open_run(folder)
+    result = analyse_run(folder)
     newest_s = max((float(event["t_mono_s"]) for event in reader.events()), default=0.0)
     if newest_s > time.monotonic():
         raise ConfigError(
@@ -75,7 +76,6 @@ def resumed_sweep(config: SweepConfig, plan: Plan, folder: Path) -> Sweep:
             why="this machine's monotonic clock began again since, so the times of old and new cells would mix",
             fix="begin a new sweep; harness refit takes several run folders",
         )
-    result = analyse_run(folder)
     done = tuple(cell for cell in result.cells if "interrupted" not in cell.reasons)
     return Sweep(config, plan, RunWriter.reopened(folder), manifest, done)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from estimator.nodes import Allocation
+from estimator.nodes import Allocation, NodeProfile
 
 MANIFEST_SCHEMA: Literal["inference-energy/manifest/1"] = "inference-energy/manifest/1"
 PREDICTION_SCHEMA: Literal["inference-energy/prediction/1"] = "inference-energy/prediction/1"
@@ -454,6 +454,13 @@ class Manifest(NamedDocument):
     server_version: str | None = None
     context_tok: int | None = None
     labels: tuple[str, ...] = ()
+
+    @field_validator("node_profile")
+    @classmethod
+    def _is_profile(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            NodeProfile.model_validate(value)
+        return value
 
 
 class StoredPrediction(NamedDocument):

@@ -205,9 +205,12 @@ class RunReader:
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         complete_lines = lines[:-1]
         try:
-            return [_event(json.loads(line)) for line in complete_lines]
+            events = [json.loads(line) for line in complete_lines]
         except ValueError as error:
             raise StoredRunError(f"cannot read {path}: {error}") from error
+        if not all(map(_is_event, events)):
+            raise StoredRunError(f"cannot read {path}: it has lines that are no events")
+        return events
 
     def table(self, name: str, *, since_s: float | None = None) -> pd.DataFrame:
         """Return a whole table, in the order it was written; empty with its columns if nothing was measured.
@@ -220,12 +223,10 @@ class RunReader:
         return whole
 
 
-def _event(line: Any) -> dict[str, Any]:
-    if not isinstance(line, dict) or not (
-        isinstance(line.get("event"), str) and isinstance(line.get("t_mono_s"), int | float)
-    ):
-        raise ValueError(f"{str(line)[:80]} is no event")
-    return line
+def _is_event(line: Any) -> bool:
+    return (
+        isinstance(line, dict) and isinstance(line.get("event"), str) and isinstance(line.get("t_mono_s"), int | float)
+    )
 
 
 def _read_part(part: Path, schema: pa.Schema, time_column: str, since_s: float | None) -> pa.Table | None:

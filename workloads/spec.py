@@ -76,7 +76,7 @@ def load_workload(text: str) -> Workload:
         return _from_file(Path(text))
     if text in shipped_workloads():
         packaged = resources.files("workloads").joinpath("profiles").joinpath(f"{text}.yaml")
-        return _from_profile(text, yaml.safe_load(packaged.read_text()))
+        return _from_profile(text, yaml.safe_load(packaged.read_text(encoding="utf-8")))
     known = [*shipped_workloads(), "fixed:500x2000", *TRACE_NAMES, "task:NAME_OR_FILE"]
     near = difflib.get_close_matches(text, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
@@ -102,7 +102,7 @@ def _from_task(name: str) -> Workload:
 
 def _from_file(path: Path) -> Workload:
     try:
-        return _from_profile(str(path), yaml.safe_load(path.read_text()))
+        return _from_profile(str(path), yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise WorkloadFileError(f"cannot read the workload profile {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -53,7 +53,7 @@ class ModelChoice:
 @cache
 def serve_profiles() -> tuple[ServeProfile, ...]:
     """Return the shipped profiles, best first."""
-    text = resources.files("harness.server").joinpath("serve_profiles.yaml").read_text()
+    text = resources.files("harness.server").joinpath("serve_profiles.yaml").read_text(encoding="utf-8")
     return TypeAdapter(tuple[ServeProfile, ...]).validate_python(yaml.safe_load(text))
 
 

@@ -27,7 +27,7 @@ def cell_files(evidence: Evidence) -> list[Check]:
     """Compare the file of every cell with the result; of cells of one name the last was written."""
     folder = evidence.folder / "cells"
     cells = {cell["name"]: cell for cell in _all_cells(evidence)}
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     if not found:
         return []
     checks = [equal("files of cells", sorted(found), sorted(cells))]
@@ -41,7 +41,7 @@ def cells_csv(evidence: Evidence) -> list[Check]:
     cells = _all_cells(evidence)
     if not path.is_file() or not cells:
         return []
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     checks = [equal("rows", len(rows), len(cells))]
     for row, cell in zip(rows, cells, strict=False):

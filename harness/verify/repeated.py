@@ -34,7 +34,7 @@ class Repeats:
 
 def repeats_of(folder: Path, runs: Sequence[Evidence]) -> Repeats:
     """Read the document of repeated runs."""
-    document = json.loads((folder / REPEATS_FILE).read_text())
+    document = json.loads((folder / REPEATS_FILE).read_text(encoding="utf-8"))
     by_name = {run.folder.name: run for run in runs}
     return Repeats(document, tuple(by_name[line["folder"]] for line in document["runs"]))
 

@@ -131,4 +131,4 @@ def _bounds(reported: Any, centre: float, half: float | None, *, exponentiated: 
 
 def _document(evidence: Evidence) -> Any:
     path = evidence.folder / SWEEP_FILE
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

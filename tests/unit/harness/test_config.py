@@ -139,6 +139,22 @@ def test_a_file_that_holds_no_keys_is_refused(file, text):
         load_config({}, file(text))
 
 
+def test_a_file_is_utf_8_and_one_that_is_not_is_refused(tmp_path):
+    path = tmp_path / "stress.yaml"
+    path.write_bytes("model: mod\u00e8le\n".encode())
+    assert load_config({}, path).model == "mod\u00e8le"
+    path.write_bytes("model: mod\u00e8le\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"stress\.yaml is not YAML"):
+        load_config({}, path)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+@pytest.mark.parametrize("key", ["budget", "multiplier", "linger", "min_window", "idle", "ready_timeout", "slo_ttft_s"])
+def test_a_number_that_is_not_finite_is_refused(file, key, number):
+    with pytest.raises(ConfigError, match=f"{key} = "):
+        load_config({}, file(f"{key}: {number}\n"))
+
+
 def test_a_missing_file_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_config({}, tmp_path / "none.yaml")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results import store
-from results.store import HASHES_FILE, RunReader, RunWriter, RunWriteError, StoredRunError, write_whole
+from results.store import HASHES_FILE, RunReader, RunWriteError, RunWriter, StoredRunError, write_whole
 from results.tables import TABLES
 
 

@@ -304,12 +304,15 @@ def test_a_run_of_another_version_is_refused(tmp_path):
         ("prediction.json", "{"),
         ("prediction.json", '{"schema": "inference-energy/prediction/2"}'),
         ("events.jsonl", '{"event": broken}\n'),
+        ("events.jsonl", "[]\n"),
+        ("events.jsonl", "\xff\n"),
+        ("manifest.json", json.dumps(SyntheticRun((PLAIN,)).manifest | {"node_profile": {}})),
         ("power/part-00000.parquet", "PAR1"),
     ],
 )
 def test_a_damaged_run_is_refused_with_the_file_that_is_damaged(tmp_path, file, content):
     folder = SyntheticRun((PLAIN,)).write(tmp_path / "run")
-    (folder / file).write_text(content)
+    (folder / file).write_text(content, encoding="latin-1")
     with pytest.raises(StoreError, match="cannot read the run"):
         analyse_run(folder)
 
