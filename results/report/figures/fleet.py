@@ -42,6 +42,8 @@ def fleet_figure(view: RunView) -> Drawing | LeftOut:
 
 
 def _why_none(view: RunView) -> str:
+    if not view.cells:
+        return "no cell was measured"
     if not view.compared:
         return "a sweep's cells are points of a curve, not a workload that a fleet would serve"
     if view.result.run.boundary == "gpu":

@@ -17,6 +17,7 @@ from harness.errors import ConfigError, StoreError
 from harness.studies.report import write_report
 from harness.studies.report_view import run_view
 from results.report import page
+from results.report.figures.fleet import fleet_figure
 from results.report.figures.ladder import ladder_figure
 from results.report.figures.predicted import predicted_figure
 from results.report.figures.throughput import throughput_figure
@@ -170,6 +171,7 @@ def test_a_run_without_a_cell_has_no_answer_and_is_not_valid(text_alone, tmp_pat
     why = "a sweep compares no cell with a prediction" if sweep else "the run has no compared cell"
     assert predicted_figure(run_view(failed)) == LeftOut("Measured beside the predicted mean", why)
     assert ladder_figure(run_view(failed)) == LeftOut("Concurrency ladder", "no cell was measured")
+    assert fleet_figure(run_view(failed)) == LeftOut("A billion queries a day", "no cell was measured")
 
 
 @pytest.mark.parametrize(("status", "verdict"), [("complete", "valid"), ("partial", "suspect"), ("failed", "suspect")])
