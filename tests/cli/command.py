@@ -15,7 +15,8 @@ from tests.fakes.scripted_engine import Script
 from tests.fakes.scripted_server import SCRIPT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 90
+TIMEOUT_S = 180
+"""Runs of several cells took half of it beside the other tests on two cores."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.fakes.nvml_library import DRIVER_NOT_LOADED, Failure, Scenario
 from tests.paths import ROOT
 from tests.unit.deploy.commands import check, commands_in
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 SCENARIOS = {
     "healthy": Scenario(gpus=8),

@@ -17,7 +17,7 @@ from tests.cli.terminal import InTerminal
 from tests.fakes.scripted_engine import Script
 from tests.fakes.waiting import until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 END_S = 120
 WORDS = (

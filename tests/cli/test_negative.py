@@ -12,7 +12,7 @@ from tests.fakes import nvml_library
 from tests.fakes.nvml_library import DRIVER_NOT_LOADED, Failure, Scenario
 from tests.fakes.scripted_engine import Script
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 QUICK = ("--power", "simulated", "--metrics-address", "none")
 

@@ -11,7 +11,7 @@ from tests.cli.command import environment, run_harness
 from tests.fakes.scripted_engine import Script
 from tests.unit.harness.plans import constant_tps
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 GPU_W, NODE_W, OTHER_W = 150.0, 900.0, 880.0
 

@@ -15,7 +15,7 @@ from tests.cli.command import ROOT, Ended, ended, start_harness
 from tests.fakes.scripted_engine import Script
 from tests.fakes.server_process import server_process
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 COMMON = (
     "stress", "--workload", "fixed:20x40", "--multiplier", "2", "--budget", "5", "--idle", "1", "--power", "simulated",

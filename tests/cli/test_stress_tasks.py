@@ -16,7 +16,7 @@ from tests.cli.test_stress_fake_server import tps_model
 from tests.fakes.scripted_engine import Script
 from tests.fakes.server_process import server_process
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 TASK = """
 name: short-agent

@@ -14,7 +14,7 @@ from typing import Any
 from tests.fakes.nvml_library import Scenario, environment
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 90
+TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
