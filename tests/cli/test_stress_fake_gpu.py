@@ -14,7 +14,7 @@ from tests.fakes import nvml_library
 from tests.fakes.nvml_library import Scenario
 from tests.fakes.scripted_engine import Script
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 GPUS, GPU_W = 2, 400.0
 STRANGER = 4_999_999  # beyond any real process id
@@ -73,7 +73,7 @@ def test_bare_and_loaded_idle_are_measured_before_and_after_the_launch(outcome):
     document, _, log = outcome
     for idle in (document["bare_idle"], document["idle"]):
         assert idle["gpu_watts"] == pytest.approx(GPUS * GPU_W, rel=0.01)
-        assert idle["duration_s"] == pytest.approx(6, abs=0.5)
+        assert 6 <= idle["duration_s"] < 9
         assert idle["reasons"] == ["hardware_throttled", "foreign_processes"]
     assert document["bare_idle_unknown"] is None
     assert log.index("bare idle for") < log.index("server 0 starting") < log.index("loaded idle for")
