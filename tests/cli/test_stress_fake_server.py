@@ -23,7 +23,7 @@ from tests.cli.command import ROOT, Ended, ended, environment, processes_naming,
 from tests.fakes.scripted_engine import Script
 from tests.fakes.waiting import until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 SCRIPT = Script(tok_per_s=800, tick_s=0.005, max_num_seqs=4)
 EIGHT_IN_FLIGHT = ("--concurrency", "8", "--multiplier", "3", "--power", "simulated", "--linger", "0")
@@ -205,8 +205,8 @@ def test_compare_repeats_the_document_from_the_folder_alone(
     assert json.loads(again.out) == document
 
 
-FILE_CLOCK_TICK_S = 0.01
-"""A file's time is that of the kernel's last tick, so it may lie this much before the clock the harness reads."""
+FILE_CLOCK_S = 1.0
+"""A file's time is that of the kernel's last tick, and may lie before the clock's: far, where ticks are lost."""
 
 
 def test_the_prediction_is_stored_before_the_first_compared_cell_and_never_changed(runs: Runs) -> None:
@@ -217,7 +217,7 @@ def test_the_prediction_is_stored_before_the_first_compared_cell_and_never_chang
     path = runs.complete.folder / "prediction.json"
     created = StoredPrediction.model_validate_json(path.read_text()).created_wall_s
     assert stored["t_mono_s"] < first["t_mono_s"]
-    assert created - FILE_CLOCK_TICK_S <= path.stat().st_mtime <= first["t_wall_s"]
+    assert created - FILE_CLOCK_S <= path.stat().st_mtime <= first["t_wall_s"]
     calibration = [start for start in starts if start["definition"]["role"] == "calibration"]
     assert calibration and all(start["t_mono_s"] < stored["t_mono_s"] for start in calibration)
 
@@ -254,7 +254,7 @@ def test_what_was_printed_opens_with_the_simulation(runs: Runs, vllm: Path, tmp_
 @pytest.mark.parametrize("which", ["complete", "interrupted", "killed"])
 def test_no_process_of_the_server_survives(runs: Runs, which: str) -> None:
     folder = getattr(runs, which).folder
-    until(lambda: processes_naming(folder) == [], "the server to end", timeout_s=10)
+    until(lambda: processes_naming(folder) == [], "the server to end")
 
 
 def test_an_interrupted_run_gives_a_partial_result_marked_so(runs: Runs) -> None:
