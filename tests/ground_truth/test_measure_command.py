@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.fakes.nvml_library import GPU_IS_LOST, Failure, Scenario, environment, uuid
 from tests.fakes.waiting import until
 
+TIMEOUT_S = 180
 CONSTANT = Scenario(mean_w=500.0, gpus=2, clock_reasons=0x4)
 COUNT = "import sys, time; print('counted'); time.sleep(1.5); sys.exit(3)"
 
@@ -45,7 +45,7 @@ def done(nvml: Path) -> dict[str, tuple[int, str, str]]:
     for names in (list(RUNS)[:4], list(RUNS)[4:]):
         processes = {name: start(nvml, RUNS[name][0], *RUNS[name][1], **VISIBLE.get(name, {})) for name in names}
         for name, process in processes.items():
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=TIMEOUT_S)
             outcomes[name] = (process.returncode, out, err)
     return outcomes
 
@@ -105,13 +105,13 @@ def test_a_stretch_of_time_needs_no_command(done):
     status, _, _ = done["stretch"]
     measured = document(done, "stretch")
     assert (status, measured["command"], measured["exit_code"]) == (0, None, None)
-    assert measured["window_s"] == pytest.approx(2.0, abs=0.3)
+    assert 2.0 <= measured["window_s"] < 4.0
     assert measured["gpus"][0]["processes"]["foreign"] is None
 
 
 def test_with_seconds_only_the_beginning_of_a_command_is_measured_but_it_runs_to_its_end(done):
     assert done["first second"][0] == 3
-    assert document(done, "first second")["window_s"] == pytest.approx(1.0, abs=0.3)
+    assert 1.0 <= document(done, "first second")["window_s"] < 1.5
 
 
 def test_only_the_gpu_asked_for_is_measured(done):
@@ -153,6 +153,13 @@ def begun(process: subprocess.Popen[str]) -> None:
     assert process.stderr.readline() == "begun\n"
 
 
+def catches(process: subprocess.Popen[str], number: int) -> bool:
+    """Return whether a process handles a signal, which the command does in the stretch that it measures alone."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 WAIT = "import sys, time; print('begun', flush=True); time.sleep(60)"
 
 
@@ -163,9 +170,10 @@ def test_a_signal_reaches_the_command_and_what_was_measured_until_then_is_told(n
     waiter = f"import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); {WAIT}"
     process = start(nvml, CONSTANT, "--json", "--", sys.executable, "-c", waiter)
     begun(process)
+    until(lambda: catches(process, signal.SIGTERM), "the stretch to begin", 60)
     time.sleep(0.5)
     os.kill(process.pid, number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=TIMEOUT_S)
     measured = json.loads(out)
     assert (process.returncode, measured["exit_code"], measured["interrupted_by"]) == (status, status, number)
     assert (measured["verdict"], measured["reasons"]) == ("suspect", ["stopped_early"])
@@ -174,10 +182,10 @@ def test_a_signal_reaches_the_command_and_what_was_measured_until_then_is_told(n
 
 def test_an_interrupt_gives_the_part_of_a_stretch_that_was_measured(nvml):
     process = start(nvml, CONSTANT, "--json", "--seconds", "60")
-    until(lambda: psutil.Process(process.pid).children(), "the sampler starts")
-    time.sleep(3)
+    until(lambda: catches(process, signal.SIGTERM), "the stretch to begin", 60)
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=TIMEOUT_S)
     measured = json.loads(out)
     assert process.returncode == 128 + signal.SIGINT
     assert measured["reasons"] == ["stopped_early"]
