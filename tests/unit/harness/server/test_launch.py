@@ -20,7 +20,7 @@ from tests.fakes.scripted_engine import Script
 from tests.fakes.scripted_server import CHILD_SAYS
 from tests.fakes.waiting import until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(90)
 
 ROOT = Path(__file__).parents[4]
 HOST = "127.0.0.1"
@@ -119,7 +119,7 @@ def test_health_alone_is_not_readiness(launch: Launcher) -> None:
 
 
 def test_a_server_that_never_answers_a_completion_is_not_ready(launch: Launcher) -> None:
-    error = failure(launch(Script(answer_delay_s=60)), timeout_s=3)
+    error = failure(launch(Script(answer_delay_s=60)), timeout_s=8)
     assert "a one-token completion failed" in error.what
 
 
@@ -137,8 +137,8 @@ def test_a_server_that_exits_at_start_is_an_error_with_cause_and_the_end_of_its_
 ) -> None:
     server = launch(Script(exit_code=3, last_words=last_words))
     began_s = time.monotonic()
-    error = failure(server)
-    assert time.monotonic() - began_s < 10
+    error = failure(server, timeout_s=50)
+    assert time.monotonic() - began_s < 25
     assert "the server exited with code 3" in error.what
     assert last_words in error.what
     assert str(server.log) in error.what
@@ -151,7 +151,7 @@ def test_a_server_that_exits_at_start_is_an_error_with_cause_and_the_end_of_its_
 def test_a_server_that_never_becomes_ready_is_an_error_after_the_timeout(launch: Launcher, script: Script) -> None:
     began_s = time.monotonic()
     error = failure(launch(script), timeout_s=2)
-    assert 2 <= time.monotonic() - began_s < 8
+    assert 2 <= time.monotonic() - began_s < 20
     assert "not ready after 2 s" in error.what
     assert "--ready-timeout" in error.fix
 
@@ -256,7 +256,7 @@ def test_server_and_children_die_with_the_harness(tmp_path: Path, number: signal
         child = child_pid(log)
         assert len(members(group)) == 3
         harness.send_signal(number)
-    until(lambda: members(group) == [] and not is_alive(child), "server and child to die", timeout_s=10)
+    until(lambda: members(group) == [] and not is_alive(child), "server and child to die")
     assert not is_taken(port)
 
 
