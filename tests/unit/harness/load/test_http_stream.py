@@ -155,11 +155,11 @@ def test_a_broken_answer_is_an_error_that_says_how(pieces: list[bytes], reason: 
 @in_loop
 async def test_a_silent_server_is_given_up_but_a_slow_one_is_not() -> None:
     async with byte_server(CHUNKED, *[chunk(EVENT)] * 8, END) as slow, byte_server(b"", b"") as other:
-        slow.pause_s = 0.1
-        assert (await new_pool(inactivity_s=0.5).post(slow.url, b"{}")).tail == EVENT * 8
-        other.pieces, other.pause_s = [CHUNKED + chunk(EVENT), END], 3.0
-        with pytest.raises(StreamError, match=r"no byte for 0\.5 s"):
-            await new_pool(inactivity_s=0.5).post(other.url, b"{}")
+        slow.pause_s = 0.2
+        assert (await new_pool(inactivity_s=1.5).post(slow.url, b"{}")).tail == EVENT * 8
+        other.pieces, other.pause_s = [CHUNKED + chunk(EVENT), END], 30.0
+        with pytest.raises(StreamError, match=r"no byte for 1\.5 s"):
+            await new_pool(inactivity_s=1.5).post(other.url, b"{}")
 
 
 @in_loop

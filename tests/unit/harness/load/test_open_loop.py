@@ -111,14 +111,19 @@ def test_what_is_no_arrival_is_refused(text: str) -> None:
 @in_loop
 async def test_requests_leave_when_due_though_none_has_been_answered() -> None:
     async with loading(Script(answer_delay_s=30), burst(40, 0.01)) as load:
-        began_s = time.monotonic()
+        before_s = time.monotonic()
         load.loop.grow_to(1)
+        await asyncio.sleep(0)  # lets the arrivals begin
+        begun_s = time.monotonic()
         await until_in_loop(lambda: load.server.most_open >= 40, "forty requests at once")
         await load.loop.stop(drain=False)
     due_s = sorted(row.scheduled_mono_s or 0 for row in load.rows)
-    assert due_s[0] - began_s < 0.1
+    assert before_s <= due_s[0] <= begun_s
     assert np.diff(due_s[:40]) == pytest.approx([0.01] * 39, abs=1e-6)
-    assert all(0 <= (row.send_mono_s or 0) - (row.scheduled_mono_s or 0) < 0.5 for row in load.rows)
+    late_s = [(row.send_mono_s or 0) - (row.scheduled_mono_s or 0) for row in load.rows]
+    assert min(late_s) >= 0
+    assert np.median(late_s) < 0.5
+    assert max(late_s) < 10
     assert {(row.slot, row.held_back, row.answer.outcome) for row in load.rows} == {(-1, False, "aborted")}
 
 
