@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import pytest
 
 from estimator.throughput.tps import TpsModel
+from results.store import RunReader
 from tests.cli.command import Ended, ended, environment, run_harness, start_harness
 from tests.cli.test_stress_fake_server import tps_model
 from tests.fakes.scripted_engine import Script
 from tests.fakes.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 SCRIPT = Script(tok_per_s=800, tick_s=0.005, most_tok_per_s=2_400, max_num_seqs=64, kv_slots=1_000, context_tok=600)
 QUICK = ("--budget", "5", "--idle", "1", "--linger", "0", "--power", "simulated", "--metrics-address", "none")
@@ -94,6 +96,15 @@ def cells_begun(out: Path) -> int:
     return logs[0].read_text().count('"event": "filled"') if logs else 0
 
 
+def counted_tps(run: Path, cell: str) -> float:
+    """Return the rate at which the server's counter rose in a cell's window: on a busy machine less than scripted."""
+    window = RunReader(run).json(f"cells/{cell}.json")["window"]
+    rows = RunReader(run).table("server")
+    rows = rows[rows["t_mono_s"].between(window["start_mono_s"], window["end_mono_s"])]
+    rise, seconds = (rows[column].iloc[-1] - rows[column].iloc[0] for column in ("generation_tok", "t_mono_s"))
+    return float(rise / seconds)
+
+
 def test_an_interrupted_sweep_says_how_to_go_on(studies: Studies) -> None:
     cut = studies.sweep.interrupted
     assert cut.code == 130, cut.err
@@ -130,7 +141,8 @@ def test_compare_makes_the_sweeps_document_again(studies: Studies, vllm: Path, t
 def test_the_ladder_rises_as_scripted_and_shows_what_one_request_at_a_time_costs(studies: Studies) -> None:
     ladder = studies.sweep.document()["ladder"]
     for cell, rate in zip(ladder["cells"], (800, 2_400, 2_400), strict=True):
-        assert 0.7 * rate <= cell["tps_tok_per_s"] <= 1.03 * rate
+        assert cell["tps_tok_per_s"] == pytest.approx(counted_tps(studies.sweep.folder, cell["cell"]), rel=0.02)
+        assert 0.4 * rate <= cell["tps_tok_per_s"] <= 1.03 * rate
     cost = ladder["unsaturated_cost"]
     watts = {cell["concurrency"]: cell["watts"] for cell in ladder["cells"]}
     tps = {cell["concurrency"]: cell["tps_tok_per_s"] for cell in ladder["cells"]}
@@ -208,8 +220,13 @@ def test_a_lever_between_two_groups_of_repeats_has_its_gain_and_interval(
     assert shown.code == 0, shown.err
     document = json.loads(shown.out)
     assert document["settings"] == [{"key": "server.--kv-cache-dtype", "before": "absent", "after": "fp8"}]
-    for cell in document["cells"]:
-        assert 1.6 <= cell["alpha_tps"]["value"] <= 2.2
+    for cell, visits in zip(document["cells"], (("1x", "1x-2"), ("3x", "3x-2")), strict=True):
+        before, after = (
+            geometric_mean(counted_tps(run, visit) for run in Path(side).glob("*-repeat-*") for visit in visits)
+            for side in sides
+        )
+        assert cell["alpha_tps"]["value"] == pytest.approx(after / before, rel=0.02)
+        assert 1.3 <= cell["alpha_tps"]["value"] <= 2.5
         assert cell["alpha_tps"]["interval_basis"] == "between_runs"
     printed = run_harness("compare", *sides, "--lever", "kv-dtype", cwd=tmp_path, env=environment(vllm))
     assert printed.out.startswith("! simulated power")
