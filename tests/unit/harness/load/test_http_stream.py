@@ -208,7 +208,8 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> N
     async with byte_server(CHUNKED + chunk(EVENT) + END, CLOSE) as server:
         pool = new_pool()
         await pool.post(server.url, b"{}")
-        await asyncio.sleep(0.05)
+        (idle,) = pool._idle[server.url]
+        await until_in_loop(lambda: not idle.reusable, "the end of the connection to be noticed")
         assert (await pool.post(server.url, b"{}")).tail == EVENT
 
 
