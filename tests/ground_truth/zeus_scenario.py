@@ -21,16 +21,19 @@ def measure(seconds: float) -> dict[str, object]:
     zeus = ZeusMonitor(gpu_indices=[device.index for device in source.devices], cpu_indices=[])
     with PowerSampler(source, rows.extend, period_s=0.1 / SCALE):
         time.sleep(BEFORE_S / SCALE)
+        before_s = now_s()
         zeus.begin_window("window", sync_execution=False)
         start_s = now_s()
         time.sleep(seconds / SCALE)
         end_s = now_s()
         measured = zeus.end_window("window", sync_execution=False)
+        after_s = now_s()
         time.sleep(AFTER_S / SCALE)
     energy = energy_of(source, [in_its_time(one) for one in device_series(rows)], start_s, end_s)
     source.close()
     return {
         "seconds": end_s - start_s,
+        "apart_s": start_s - before_s + after_s - end_s,
         "zeus_j": [measured.gpu_energy[device.index] for device in source.devices],
         "harness_j": [device.joules for device in energy.devices],
     }
