@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -198,8 +199,16 @@ def test_persistence_mode_is_told(outcomes):
 
 
 def test_a_reading_tells_how_long_ago_the_counter_stepped(outcomes):
-    device = outcomes["default"].printed["window"]["devices"][0]
-    assert 0 < device["edge_bound_j"] < 2 * 400.0 * 0.1
+    """Mostly, since a busy machine may keep the sampling from seeing it step."""
+    bounds_s = [
+        device["edge_bound_j"] / run.scenario.mean_w
+        for name, run in READ.items()
+        for device in outcomes[name].printed["window"]["devices"]
+        if device["edge_bound_j"] is not None
+    ]
+    assert len(bounds_s) > 10
+    assert min(bounds_s) > 0
+    assert median(bounds_s) < 2 * DEFAULT.update_s
 
 
 def test_what_a_gpu_does_not_support_is_none_with_a_note_and_no_error(outcomes):
