@@ -1,8 +1,8 @@
 """Measure with the real NVML source, sampler and energy functions, and print what was found as JSON.
 
 Run as ``python -m tests.ground_truth.measure_scenario REQUEST`` with the library to measure first in LD_LIBRARY_PATH;
-REQUEST is the JSON of ``Request``. All seconds but those of ``lateness`` are the stand-in's, whose time may run faster
-than the clock's.
+REQUEST is the JSON of ``Request``. All seconds but those of ``lateness`` and around the window are the stand-in's,
+whose time may run faster than the clock's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.power.nvml import NvmlSource, open_nvml
 from harness.power.nvml_sampler import sampler_for
 from harness.power.sampler import PowerSampler
 
-BEFORE_S, AFTER_S = 0.3, 0.8  # readings around the window; after it, more than the lag of averaged power
+BEFORE_S, AFTER_S = 0.3, 0.8  # of the clock, for readings around the window; after it, more than power lags behind
 SCALE = float(os.environ.get("FAKE_NVML_TIME_SCALE", "1"))
 
 
@@ -51,11 +51,11 @@ def measure(request: Request) -> dict[str, object]:
     make = sampler_for if request.own_process else PowerSampler
     before = source.state()
     with make(source, rows.extend, period_s=0.1 / SCALE) as sampler:
-        time.sleep(BEFORE_S / SCALE)
+        time.sleep(BEFORE_S)
         start_s = now_s()
         time.sleep(request.seconds / SCALE)
         end_s = now_s()
-        time.sleep(AFTER_S / SCALE)
+        time.sleep(AFTER_S)
     series = [in_its_time(one) for one in device_series(rows)]
     window = energy_of(source, series, start_s, end_s)
     after = source.state()

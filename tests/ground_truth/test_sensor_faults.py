@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.nvml_library import GPU_IS_LOST, NO_PERMISSION, TIMEOUT, UNKNOWN, Failure, Scenario, uuid
+from tests.ground_truth.measure_scenario import AFTER_S, BEFORE_S
 from tests.ground_truth.scenarios import Outcome, Run, run_all
 
 CONSTANT = Scenario(mean_w=523.0, time_scale=3.0)
@@ -151,5 +152,6 @@ def test_a_process_of_its_own_reads_the_same_rows(outcomes):
 
 def test_every_sampler_kept_reading(outcomes):
     for outcome in outcomes.values():
-        expected = (outcome.printed["end_s"] - outcome.printed["start_s"] + 1.1) / 0.1
+        around_s = (BEFORE_S + AFTER_S) * outcome.run.scenario.time_scale
+        expected = (outcome.printed["end_s"] - outcome.printed["start_s"] + around_s) / 0.1
         assert outcome.printed["rounds"] + outcome.printed["missed"] == pytest.approx(expected, rel=0.2)

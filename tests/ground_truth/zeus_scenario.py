@@ -20,7 +20,7 @@ def measure(seconds: float) -> dict[str, object]:
     source, rows = open_nvml(), []
     zeus = ZeusMonitor(gpu_indices=[device.index for device in source.devices], cpu_indices=[])
     with PowerSampler(source, rows.extend, period_s=0.1 / SCALE):
-        time.sleep(BEFORE_S / SCALE)
+        time.sleep(BEFORE_S)
         before_s = now_s()
         zeus.begin_window("window", sync_execution=False)
         start_s = now_s()
@@ -28,7 +28,7 @@ def measure(seconds: float) -> dict[str, object]:
         end_s = now_s()
         measured = zeus.end_window("window", sync_execution=False)
         after_s = now_s()
-        time.sleep(AFTER_S / SCALE)
+        time.sleep(AFTER_S)
     energy = energy_of(source, [in_its_time(one) for one in device_series(rows)], start_s, end_s)
     source.close()
     return {
