@@ -26,7 +26,7 @@ from results.store import RunWriter
 FLUSH_PERIOD_S = 10.0
 QUIET_TIMEOUT_S = 120.0
 STALE_S = 5.0
-"""vLLM before 0.14 tells the queue of its last step until it takes another: after an abort of everything, for ever."""
+"""Some versions of vLLM tell the queue of their last step until they take another: after an abort of all, for ever."""
 
 OwnPids = Callable[[], Collection[int] | None]
 """Returns the ids of the servers' processes (none before launch), or ``None`` for servers not launched here."""

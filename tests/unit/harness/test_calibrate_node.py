@@ -13,6 +13,7 @@ from harness.calibrate_node import read_record, record_levels, settled_stretches
 from harness.errors import ConfigError, MeasurementError
 from harness.power.base import DeviceIdentity, DeviceSample
 from tests.cli.command import processes_naming
+from tests.fakes.waiting import until
 
 
 class Node:
@@ -161,7 +162,7 @@ def test_a_signal_ends_the_calibration_and_everything_that_its_load_started(node
         over.set()
         killer.join()
         signal.signal(ending, before)
-    assert processes_naming("61.25") == []
+    until(lambda: processes_naming("61.25") == [], "what the load started to end")
 
 
 def test_a_load_that_ignores_the_polite_signal_is_ended_all_the_same(node, monkeypatch):
