@@ -333,7 +333,7 @@ def _timing(config: StressConfig, *, on_gpu: bool, pair: bool) -> Timing:
         warmup_s=min(budget_s / 5, MAX_WARMUP_S),
         idle_s=config.idle or (60.0 if on_gpu else 8.0),
         rung_s=min(max(3.0, budget_s / (7 if on_gpu else 10)), MAX_PART_S),
-        calibration_s=min(max(4.0, budget_s / 5), MAX_PART_S),
+        calibration_s=min(max(4.0, budget_s / (5 if on_gpu else 3)), MAX_PART_S),
         linger_s=config.linger if config.linger is not None else (15.0 if on_gpu else 5.0),
         min_window_s=config.min_window or (60.0 if on_gpu else 20.0),
         fill_s=120.0 if on_gpu else 0.0,

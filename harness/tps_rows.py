@@ -11,8 +11,8 @@ from harness.analysis.steady import RAMP_NOT_OVER
 from results.schema import CellResult
 
 STILL_CHANGING = {RAMP_NOT_OVER, DRIFT, LEVEL_SHIFT}
-MAX_TPS_CHANGE = 0.10
-"""Of the mean across a window: what a row's throughput came to is then within about 5% of its mean."""
+PROVEN_CHANGE, LARGEST_CHANGE = 0.10, 1.00
+"""Of the mean, across a window: where a drift is proven, and where a few requests may explain what was seen."""
 
 
 def tps_rows(model: str, gpus: int, cells: Sequence[CellResult], source: str) -> tuple[TpsRow, ...]:
@@ -69,7 +69,7 @@ def _why_left_out(cell: CellResult) -> str:
     change = None if cell.window is None else cell.window.changes.get("throughput")
     if change is None:
         return "its throughput was not yet steady"
-    if abs(change.change) <= MAX_TPS_CHANGE:
+    if abs(change.change) <= (PROVEN_CHANGE if DRIFT in cell.reasons else LARGEST_CHANGE):
         return ""
     return f"its throughput was not yet steady: it changed by {change.change:+.0%} across the window"
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def one(real_stress: Callable[..., RealRun]) -> RealRun:
     """One server with everything on: search, calibration, prediction, drained cells, metrics."""
-    return real_stress("--multiplier", "5", "--budget", "10", "--drain", "--linger", "4")
+    return real_stress("--multiplier", "5", "--budget", "18", "--drain", "--linger", "4")
 
 
 @pytest.fixture(scope="module")

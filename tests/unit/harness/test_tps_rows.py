@@ -63,11 +63,13 @@ def test_an_open_loop_is_no_row_however_near_saturation_it_came():
 @pytest.mark.parametrize(
     ("reasons", "change", "rows"),
     [
-        (("window_too_short", "steadiness_unproven", "precision_not_reached"), 0.5, 1),
-        (("window_too_short", "ramp_not_over"), 0.08, 1),
+        (("window_too_short", "steadiness_unproven", "precision_not_reached"), 1.2, 1),
+        (("window_too_short", "ramp_not_over"), -0.38, 1),
         (("window_too_short", "ramp_not_over"), 1.5, 0),
+        (("window_too_short", "drift"), 0.08, 1),
         (("window_too_short", "drift"), -0.13, 0),
-        (("window_too_short", "level_shift"), 0.3, 0),
+        (("window_too_short", "level_shift"), 0.3, 1),
+        (("window_too_short", "level_shift", "drift"), 0.3, 0),
         (("window_too_short", "ramp_not_over"), None, 0),
     ],
 )
