@@ -53,10 +53,10 @@ One server, which runs at most {AT_ONCE} requests at once, and these sweeps of i
 What is asked of the result: each doubling gains {MIN_GAIN_BELOW - 1:.0%} or more up to {AT_ONCE} in flight and less
 than {MAX_GAIN_BEYOND - 1:.0%} beyond; long outputs are slower by more than their error; the refit's intervals hold at
 their nominal rate. These limits and the {PAIRS} pairs were settled after earlier runs of this study, on a busier
-machine, had come out too noisy to tell; the run shown here came after. One change came after the run of 2026-11-23:
-from one half of its cells the refit had chosen a form with five coefficients for six rows, and 7 of the 12 cells
-predicted from the other half lay in their intervals. Forms that no held-out row can test are now chosen last.
-Since the run shown a refit also weighs each cell by its own error; in these figures all weigh the same.
+machine, had come out too noisy to tell; the run shown here came after. Two changes came before it and after another of
+2026-11-23: from one half of its cells the refit had chosen a form with five coefficients for six rows, and 7 of the 12
+cells predicted from the other half lay in their intervals, so forms that no held-out row can test are chosen last; and
+each cell is now weighed by its own error.
 """
 
 
